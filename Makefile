@@ -1,0 +1,48 @@
+PYTHON ?= python3
+BIN := .venv/bin
+export RAY_USAGE_STATS_ENABLED = 0
+export HF_HUB_OFFLINE ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev browser demo serve test check bench
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: .venv/.run ## install what `make demo` needs into .venv
+
+.venv/.run: pyproject.toml constraints.txt embedded.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11"; exit 2; }
+	@echo "Installing bb3x-ray into .venv (a few minutes the first time)"
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps -r embedded.txt
+	@touch $@
+
+setup-dev: .venv/.dev
+
+.venv/.dev: .venv/.run
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup ## the main job: two rounds of talk, learning and handing over
+	$(BIN)/bb3x run --config configs/local.yaml
+
+serve: setup ## chat with the champion on http://127.0.0.1:8000
+	$(BIN)/bb3x serve --config configs/local.yaml
+
+browser: ## Chromium for the page tests (Debian; skipped elsewhere)
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } || echo "no chromium: the page tests will be skipped"
+
+test: setup-dev browser ## all tests that end within 15 minutes
+	$(BIN)/pytest -m 'not slow'
+
+check: setup-dev ## lint, format, types, the laws, and unit tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy bb3x_ray/schemas bb3x_ray/storage.py bb3x_ray/registry.py bb3x_ray/config.py bb3x_ray/language bb3x_ray/classify bb3x_ray/train bb3x_ray/data bb3x_ray/reward bb3x_ray/evaluate bb3x_ray/simulate bb3x_ray/serve bb3x_ray/rounds/round.py bb3x_ray/rounds/ledger.py
+	$(BIN)/lint-imports
+	$(BIN)/pytest -m 'not slow and not ray and not browser'
+
+bench: setup-dev ## what is claimed of speed, measured side by side
+	$(BIN)/python -m benchmarks

@@ -1,0 +1,262 @@
+"""The config tree: YAML files plus `a.b=value` overrides, checked before anything starts.
+
+Every room is handed its own section (law 3). An error names the file, the key and the nearest valid key.
+"""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bb3x_ray.schemas.errors import UserError
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, protected_namespaces=())
+
+
+class StorageConfig(Section):
+    root: str = Field("store", description="folder that holds everything; on a cluster, on a shared volume")
+
+
+class RayConfig(Section):
+    address: str | None = Field(
+        None, description="a cluster's address; null starts Ray here, or joins the job's"
+    )
+    num_cpus: int = Field(8, ge=1, description="logical CPUs declared when Ray is started here")
+    object_store_mb: int = Field(300, ge=80)
+
+
+class ModelConfig(Section):
+    source: str = Field(
+        "smollm2", description="smollm2 (embedded), a Hugging Face folder, or a name on the hub"
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="of serving and judging; auto: bfloat16 where the hardware multiplies it, else float32",
+    )
+
+
+class ChatConfig(Section):
+    """How every version is asked to reply, when serving and when judged."""
+
+    system_prompt: str = ""
+    max_new_tokens: int = Field(40, ge=1)
+    temperature: float = Field(0.8, ge=0)
+    top_p: float = Field(0.95, gt=0, le=1)
+    max_context_tokens: int = Field(512, ge=16)
+
+
+class ServeConfig(Section):
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=1, le=65535)
+    num_replicas: int = Field(1, ge=1)
+    num_cpus: float = Field(0.5, ge=0)
+    num_gpus: float = Field(0, ge=0)
+    max_batch: int = Field(48, ge=1, description="replies generated together by one replica")
+    max_queued: int = Field(200, ge=1, description="requests that may wait before the server answers 429")
+    max_message_chars: int = Field(4000, ge=1)
+
+
+class LogConfig(Section):
+    seal_seconds: float = Field(2.0, gt=0, description="a segment is sealed when it is this old")
+    seal_bytes: int = Field(4_000_000, ge=1000)
+    quiet_seconds: float = Field(0, ge=0, description="a conversation is collected when quiet for this long")
+
+
+class TalkConfig(Section):
+    """Who talks before a round. `people: none` waits for nobody: the round takes what is in the log."""
+
+    people: Literal["simulated", "none"] = "simulated"
+    helpers: int = Field(26, ge=0)
+    trolls: int = Field(8, ge=0, description="spread over the kinds of SafetyMix")
+    conversations_per_person: int = Field(1, ge=1)
+    turns_per_conversation: int = Field(3, ge=1)
+    thumb_rate: float = Field(1.0, gt=0, le=1, description="share of replies that get a thumb")
+    noise: float = Field(0.1, ge=0, lt=0.5, description="share of a helper's thumbs that are wrong")
+    corrupted: float = Field(0.8, ge=0, le=1, description="share of a troll's thumbs that follow its kind")
+    concurrency: int = Field(48, ge=1)
+
+
+class TrustConfig(Section):
+    folds: int = Field(3, ge=2)
+    threshold: float = Field(0.5, gt=0, lt=1, description="people whose trust is below are distrusted")
+    min_thumbs: int = Field(2, ge=1, description="fewer thumbs than this: the prior alone decides")
+    prior_strength: float = Field(
+        2.0, gt=0, description="pseudo-thumbs of agreement a new person starts with"
+    )
+
+
+class RewardConfig(Section):
+    encoder: str = Field("minilm", description="minilm (embedded) or a Hugging Face encoder")
+    epochs: int = Field(4, ge=1)
+    lr: float = Field(3e-4, gt=0)
+    batch_size: int = Field(16, ge=1)
+    imitate_above: float = Field(0.6, ge=0, le=1)
+    avoid_below: float = Field(0.4, ge=0, le=1)
+    actors: int = Field(1, ge=1)
+    num_cpus: float = Field(0.5, ge=0)
+
+
+class CurateConfig(Section):
+    human_rows: int = Field(48, ge=0, description="human conversations mixed in, imitated, for stability")
+    max_avoid_per_imitate: float = Field(
+        1.0, ge=0, description="cap on bot turns to avoid, per turn to imitate"
+    )
+    max_tokens: int = Field(256, ge=16, description="longest training row")
+
+
+class TrainConfig(Section):
+    iterations: int = Field(1, ge=1)
+    epochs: int = Field(1, ge=1)
+    lr: float = Field(1e-5, gt=0)
+    rows_per_step: int = Field(8, ge=1, description="conversations in one optimizer step, over all workers")
+    alpha: float = Field(1.0, ge=0, description="weight of the contrast on tokens to avoid")
+    k: int = Field(1, ge=1, description="contrast against one of the k best other tokens")
+    clip: float = Field(1.0, gt=0)
+    warmup_steps: int = Field(2, ge=0)
+    zero_stage: Literal[0, 1, 2, 3] = 1
+    workers: int = Field(1, ge=1)
+    cpus_per_worker: float = Field(1, gt=0)
+    gpus_per_worker: float = Field(0, ge=0)
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    max_failures: int = Field(1, ge=0)
+
+
+class GateConfig(Section):
+    """Gates are bounds of 95 % intervals, in share points (0.03 is three points)."""
+
+    quality_margin: float = Field(0.0, description="lower bound of the gain in good replies must be above")
+    unsafe_margin: float = Field(0.08, description="upper bound of the rise in unsafe replies must be below")
+    structural_margin: float = Field(
+        0.10, description="upper bound of the rise in empty, echoed, repeated replies"
+    )
+    perplexity_ratio: float = Field(
+        1.05, gt=1, description="human perplexity may grow by this factor at most"
+    )
+
+
+class EvaluateConfig(Section):
+    standard: int = Field(80, ge=2, description="standard prompts in each of the sets A and B")
+    adversarial: int = Field(40, ge=2, description="adversarial prompts in each of the sets A and B")
+    perplexity_messages: int = Field(200, ge=1)
+    panel: int = Field(1200, ge=20, description="judgements the judge is trained on")
+    judge_epochs: int = Field(3, ge=1)
+    bootstrap: int = Field(2000, ge=100)
+    num_cpus: float = Field(0.5, ge=0)
+    num_gpus: float = Field(0, ge=0)
+    gates: GateConfig = GateConfig()
+
+
+class MetricsConfig(Section):
+    wandb: Literal["offline", "online", "disabled"] = "offline"
+    project: str = "bb3x-ray"
+
+
+class Config(Section):
+    name: str = Field("local", pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    rounds: int = Field(2, ge=1)
+    seed: int = 0
+    storage: StorageConfig = StorageConfig()
+    ray: RayConfig = RayConfig()
+    model: ModelConfig = ModelConfig()
+    chat: ChatConfig = ChatConfig()
+    serve: ServeConfig = ServeConfig()
+    log: LogConfig = LogConfig()
+    talk: TalkConfig = TalkConfig()
+    trust: TrustConfig = TrustConfig()
+    reward: RewardConfig = RewardConfig()
+    curate: CurateConfig = CurateConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    metrics: MetricsConfig = MetricsConfig()
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's floats: PyYAML reads `1e-5` as a string."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"),
+    list("-+0123456789."),
+)
+# Integers are tried first again, now that floats match them too.
+_Loader.yaml_implicit_resolvers = {
+    first: sorted(resolvers, key=lambda pair: pair[0] == "tag:yaml.org,2002:float")
+    for first, resolvers in _Loader.yaml_implicit_resolvers.items()
+}
+
+
+def _yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)  # a SafeLoader
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"{where}{line}: not valid YAML; check indentation and quotes there.") from None
+
+
+def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
+    """Read a YAML file and `a.b=value` overrides. Raises UserError with file, key and cure."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such config file; the ones that ship are in configs/.")
+    tree = _yaml(path.read_text(encoding="utf-8"), str(path)) or {}
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: a config is a mapping of keys to values.")
+    origin = {}
+    for override in overrides or []:
+        key, equals, value = override.partition("=")
+        if not equals or not key:
+            raise UserError(f"override {override!r}: write it as key=value, for instance train.lr=2e-5.")
+        _set(tree, key.split("."), _yaml(value, f"override {key}"), key)
+        origin[key] = f"override {key}"
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise UserError("\n".join(_explain(e, str(path), origin) for e in error.errors())) from None
+
+
+def _set(tree: dict[str, Any], keys: list[str], value: Any, whole: str) -> None:
+    for key in keys[:-1]:
+        tree = tree.setdefault(key, {})
+        if not isinstance(tree, dict):
+            raise UserError(f"override {whole}: {key} is a value, not a section.")
+    tree[keys[-1]] = value
+
+
+def _explain(error: Any, path: str, origin: dict[str, str]) -> str:
+    location = [str(part) for part in error["loc"]]
+    key = ".".join(location)
+    where = origin.get(key, path)
+    if error["type"] == "extra_forbidden":
+        return f"{where}: unknown key {key!r}{_nearest(location)}"
+    if error["type"] in ("model_type", "model_attributes_type"):
+        return f"{where}: {key} is a section with keys of its own, not a value."
+    return f"{where}: {key}: {error['msg'][0].lower()}{error['msg'][1:]}."
+
+
+def _nearest(location: list[str]) -> str:
+    """`; did you mean …?`: the nearest key of the same section, else the same key elsewhere."""
+    section: Any = Config
+    for part in location[:-1]:
+        section = section.model_fields[part].annotation
+    siblings = list(section.model_fields)
+    prefix = ".".join(location[:-1])
+    close = difflib.get_close_matches(location[-1], siblings, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {'.'.join(filter(None, [prefix, close[0]]))!r}?"
+    elsewhere = [
+        f"{name}.{location[-1]}"
+        for name, field in Config.model_fields.items()
+        if isinstance(field.annotation, type)
+        and issubclass(field.annotation, Section)
+        and location[-1] in field.annotation.model_fields
+    ]
+    if elsewhere:
+        return f"; did you mean {' or '.join(map(repr, elsewhere))}?"
+    return f"; valid keys{' of ' + prefix if prefix else ''}: {', '.join(siblings)}"

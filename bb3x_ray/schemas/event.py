@@ -1,0 +1,76 @@
+"""One row of the interaction log: a message, a feedback, or an annotation.
+
+Events are written by replicas (JSON lines), moved into the Delta table by the one committer, and
+ordered there by `commit_seq`.
+"""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+import pyarrow as pa
+
+EventKind = Literal["message", "feedback", "annotation"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """`event_id` is unique for ever: the log keeps one row for it, however often it is sent.
+
+    at            microseconds since 1970, UTC
+    position      place of the message in its conversation, from 0 (messages only)
+    message_id    the message itself, or the bot message that a feedback is about
+    person        pseudonym of the person of this conversation (who talked, or who pressed the thumb)
+    author_*      see `schemas.conversation.Author` (messages only)
+    rating        1, -1 or None (taken back) for feedback; 1 to 5 of a whole conversation for annotation
+    """
+
+    event_id: str
+    kind: EventKind
+    at: int
+    conversation_id: str
+    person: str
+    source: str
+    consent_basis: str
+    simulated: bool
+    message_id: str = ""
+    position: int | None = None
+    author_kind: str | None = None
+    author_name: str | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+    rating: int | None = None
+    reasons: tuple[str, ...] = ()
+    comment: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "reasons": list(self.reasons)}
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> "Event":
+        known = {f.name for f in fields(cls)}
+        kept = {key: value for key, value in row.items() if key in known}
+        return cls(**{**kept, "reasons": tuple(kept.get("reasons") or ())})
+
+
+EVENT_SCHEMA = pa.schema(
+    [
+        ("commit_seq", pa.int64()),
+        ("event_id", pa.string()),
+        ("kind", pa.string()),
+        ("at", pa.int64()),
+        ("conversation_id", pa.string()),
+        ("person", pa.string()),
+        ("source", pa.string()),
+        ("consent_basis", pa.string()),
+        ("simulated", pa.bool_()),
+        ("message_id", pa.string()),
+        ("position", pa.int32()),
+        ("author_kind", pa.string()),
+        ("author_name", pa.string()),
+        ("text", pa.string()),
+        ("finish_reason", pa.string()),
+        ("rating", pa.int8()),
+        ("reasons", pa.list_(pa.string())),
+        ("comment", pa.string()),
+    ]
+)

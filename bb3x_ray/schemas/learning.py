@@ -1,0 +1,123 @@
+"""What a round makes of conversations: scored turns, a training set, a candidate, a verdict."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredTurn:
+    """One bot turn and what the reward model thinks of it.
+
+    good      calibrated probability that the turn is good, 0 to 1
+    rating    the standing thumb of a trusted person (1, -1) or None
+    trusted   False when the person of this conversation is distrusted: the thumb was left out
+    error     why the turn could not be scored ("" when it could)
+    """
+
+    conversation_id: str
+    message_id: str
+    good: float
+    rating: int | None
+    trusted: bool
+    reward_version: str
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Result of the score step: turns of a slice, and trust per person."""
+
+    turns: tuple[ScoredTurn, ...]
+    trust: dict[str, float]
+    distrusted: frozenset[str]
+    reward_version: str
+    metrics: dict[str, float]
+
+
+# One row a conversation. Masks are as long as input_ids; a token under neither gets no loss (law 6).
+TRAINING_SCHEMA = pa.schema(
+    [
+        ("row_id", pa.string()),
+        ("source", pa.string()),
+        ("person", pa.string()),
+        ("input_ids", pa.list_(pa.int32())),
+        ("imitate", pa.list_(pa.bool_())),
+        ("avoid", pa.list_(pa.bool_())),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CurationReport:
+    """How many bot turns were seen, kept under each mask, and dropped for which reason (law 5)."""
+
+    seen: int
+    imitate: int
+    avoid: int
+    dropped: dict[str, int]
+    human_rows: int = 0
+    imitate_tokens: int = 0
+    avoid_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        if self.seen != self.imitate + self.avoid + sum(self.dropped.values()):
+            raise ValueError("curation does not add up: seen != imitate + avoid + dropped")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A version that was trained in this round, published, and not yet judged."""
+
+    version: str
+    parent: str
+    round: int
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A share or a difference with its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One bound of one interval: `value` is that bound, `passed` whether it lies on the right side."""
+
+    name: str
+    passed: bool
+    value: float
+    limit: float
+    reason: str
+    false_reject_rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The gate's answer about one candidate against one champion. Only this moves the champion alias.
+
+    Law 8: a promotion needs a verdict for that very candidate that passed.
+    """
+
+    candidate: str
+    champion: str
+    passed: bool
+    gates: tuple[Gate, ...]
+    numbers: dict[str, Any]
+    judge_version: str
+    words: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> "Verdict":
+        return cls(**{**row, "gates": tuple(Gate(**gate) for gate in row["gates"])})
