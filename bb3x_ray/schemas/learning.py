@@ -90,7 +90,11 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """One bound of one interval: `value` is that bound, `passed` whether it lies on the right side."""
+    """One bound of one interval: `value` is that bound, `passed` whether it lies on the right side.
+
+    false_reject_rate, false_pass_rate   how often the gate would reject, or pass, an unchanged model, as
+    measured by v0001 against itself. The quality gate has the second, the others the first.
+    """
 
     name: str
     passed: bool
@@ -98,6 +102,7 @@ class Gate:
     limit: float
     reason: str
     false_reject_rate: float | None = None
+    false_pass_rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
