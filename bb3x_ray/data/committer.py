@@ -1,0 +1,177 @@
+"""The one committer: sealed segments become rows of the interactions table, each event once.
+
+Order of work, so that a crash at any point loses nothing and doubles nothing:
+  1. take the lease (a lock that the kernel frees when its holder dies)
+  2. write the plan: which segments, and the table's head before the commit
+  3. commit to Delta, with the new head as the transaction's version
+  4. archive the segments, remove the plan
+A plan that is found at 1 was committed if the table's transaction version is above the plan's head:
+then only 4 is left. Delta itself accepts a transaction's version twice, so we look at it ourselves.
+Event ids that the log holds are dropped too, which also covers events sent twice.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.dataset as ds
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from filelock import FileLock, Timeout
+
+from bb3x_ray.data.event_rows import parse_line, to_table
+from bb3x_ray.data.known_ids import KnownIds
+from bb3x_ray.data.segments import SEALED, take_over_orphans
+from bb3x_ray.data.table import APP_ID, create_table, head_of, open_table, scan
+from bb3x_ray.schemas.errors import UserError
+from bb3x_ray.schemas.event import Event
+from bb3x_ray.storage import Storage, fsync_path, read_json, write_atomic, write_json
+
+INBOX, ARCHIVE, REJECTS = "inbox", "archive", "rejects"
+_PLAN = "commit_plan.json"
+_BATCH_BYTES = 64_000_000  # segments committed together, so that memory stays bounded
+_LEASE_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class CommitReport:
+    """Events newly in the table, events it already held, and lines that were no events."""
+
+    committed: int
+    duplicates: int
+    rejected: int
+
+
+class LogTable:
+    """The table, open for appending. Only under the lease."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._table = open_table(storage) or create_table(storage)
+        self.head = head_of(self._table)
+        self._known = KnownIds(storage.path("interactions_ids"), self.head, self._ids_after)
+
+    def append(self, events: Sequence[Event]) -> int:
+        """Commit what is new of `events`, in their order. Returns how many that were."""
+        mask = self._known.new([event.event_id for event in events])
+        fresh = [event for event, new in zip(events, mask, strict=True) if new]
+        if not fresh:
+            return 0
+        head = self.head + len(fresh)
+        write_deltalake(
+            self._table,
+            to_table(fresh, self.head + 1),
+            mode="append",
+            commit_properties=CommitProperties(app_transactions=[Transaction(APP_ID, head)]),
+        )
+        self._known.add([event.event_id for event in fresh], head)
+        self.head = head
+        return len(fresh)
+
+    def _ids_after(self, seq: int) -> list[str]:
+        ids = scan(self._storage, self._table, ["event_id"], ds.field("commit_seq") > seq)["event_id"]
+        return ids.to_pylist()
+
+
+@contextmanager
+def committing(storage: Storage) -> Iterator[LogTable]:
+    """The log table under the lease, after an interrupted commit was brought to its end.
+
+    Raises UserError when another process holds the lease for two minutes.
+    """
+    storage.root.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(storage.path("committer.lock"), timeout=_LEASE_SECONDS):
+            _finish_plan(storage)
+            yield LogTable(storage)
+    except Timeout:
+        raise UserError(
+            f"another process has been committing to the log under {storage.root} for two minutes: "
+            "wait for it, or stop it, and run this again."
+        ) from None
+
+
+def commit_inbox(storage: Storage) -> CommitReport:
+    """Move every event of sealed segments (and of those whose writer died) into the table.
+
+    Raises UserError when another committer holds the lease, or the disk is full.
+    """
+    inbox = storage.path(INBOX)
+    committed = duplicates = rejected = 0
+    with committing(storage) as log:
+        take_over_orphans(inbox)
+        for batch in _batches(sorted(inbox.glob(f"*{SEALED}"))):
+            events, bad = _read_batch(storage, batch)
+            _write_plan(storage, log.head, batch)
+            new = log.append(events)
+            _archive(storage, batch)
+            committed, duplicates, rejected = committed + new, duplicates + len(events) - new, rejected + bad
+    return CommitReport(committed, duplicates, rejected)
+
+
+def write_rejects(storage: Storage, name: str, rejects: Sequence[tuple[int, str, str]]) -> None:
+    """Keep what could not be read as `rejects/<name>.jsonl`: line number, reason, and the raw text."""
+    if rejects:
+        lines = [json.dumps({"line": line, "reason": reason, "raw": raw}) for line, reason, raw in rejects]
+        write_atomic(storage.path(REJECTS, f"{name}.jsonl"), "\n".join(lines) + "\n")
+
+
+def _batches(segments: list[Path]) -> Iterator[list[Path]]:
+    batch: list[Path] = []
+    size = 0
+    for segment in segments:
+        batch.append(segment)
+        size += segment.stat().st_size
+        if size >= _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _read_batch(storage: Storage, segments: list[Path]) -> tuple[list[Event], int]:
+    events: list[Event] = []
+    rejected = 0
+    for segment in segments:
+        rejects = []
+        # A last line without its newline was never acknowledged: its writer died in the middle of it.
+        lines = segment.read_bytes().split(b"\n")[:-1]
+        for number, line in enumerate(lines, start=1):
+            try:
+                events.append(parse_line(line))
+            except ValueError as error:
+                rejects.append((number, str(error), line.decode("utf-8", "replace")))
+        write_rejects(storage, segment.stem, rejects)
+        rejected += len(rejects)
+    return events, rejected
+
+
+def _write_plan(storage: Storage, head: int, segments: list[Path]) -> None:
+    write_json(storage.path(INBOX, _PLAN), {"head": head, "segments": [path.name for path in segments]})
+
+
+def _finish_plan(storage: Storage) -> None:
+    path = storage.path(INBOX, _PLAN)
+    if not path.exists():
+        return
+    plan: dict[str, Any] = read_json(path)
+    table: DeltaTable | None = open_table(storage)
+    if head_of(table) > plan["head"]:
+        _archive(storage, [storage.path(INBOX, name) for name in plan["segments"]])
+    else:
+        path.unlink()  # nothing was committed: the segments are read again
+
+
+def _archive(storage: Storage, segments: list[Path]) -> None:
+    """Move segments to `archive/<day>/` and drop the plan. Those moved before a crash are skipped."""
+    for segment in segments:
+        folder = storage.path(ARCHIVE, segment.name[:8])
+        folder.mkdir(parents=True, exist_ok=True)
+        if segment.exists():
+            os.replace(segment, folder / segment.name)
+            fsync_path(folder)
+    storage.path(INBOX, _PLAN).unlink(missing_ok=True)
+    fsync_path(storage.path(INBOX))

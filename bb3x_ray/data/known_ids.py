@@ -1,0 +1,97 @@
+"""Which event ids the log already holds: a bounded index beside the table.
+
+Reading all ids of the table at every commit would cost (commits × events). Here a commit adds one
+sorted run of 16-byte digests, and runs are merged when the newer is as long as the older: never
+more than about log2(events) runs, looked up by binary search in memory-mapped files, so that n events
+cost n · log n altogether. A run's name says which commit_seq it covers; what a crash left uncovered is
+read from the table again, so the index can be deleted at any time.
+"""
+
+import hashlib
+import os
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bb3x_ray.storage import fsync_path
+
+_DIGEST = np.dtype("S16")
+
+# Event ids with commit_seq above the number given, in any order.
+ReadIds = Callable[[int], Iterable[str]]
+
+
+def _digests(event_ids: Sequence[str]) -> np.ndarray:
+    """[N] digests of 128 bits: two ids that meet by chance would need more events than there will be."""
+    return np.array([hashlib.sha256(e.encode()).digest()[:16] for e in event_ids], dtype=_DIGEST)
+
+
+class KnownIds:
+    """Opened under the committer's lease only. `head` is the table's last commit_seq."""
+
+    def __init__(self, folder: Path, head: int, read_ids: ReadIds) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._runs = self._covering_runs(head)
+        if self.upto < head:
+            self._add_run(list(read_ids(self.upto)), head)
+
+    @property
+    def upto(self) -> int:
+        return self._runs[-1][1] if self._runs else 0
+
+    def new(self, event_ids: Sequence[str]) -> np.ndarray:
+        """Boolean mask [N]: ids that the log does not hold, and that do not come earlier in `event_ids`."""
+        digests = _digests(event_ids)
+        new = np.zeros(len(digests), dtype=bool)
+        new[np.unique(digests, return_index=True)[1]] = True
+        for _, _, path in self._runs:
+            run = np.load(path, mmap_mode="r")
+            if len(run) and len(digests):
+                place = np.minimum(np.searchsorted(run, digests), len(run) - 1)
+                new &= run[place] != digests
+        return new
+
+    def add(self, event_ids: Sequence[str], head: int) -> None:
+        """Remember ids that were committed as (upto, head]."""
+        self._add_run(event_ids, head)
+
+    def _covering_runs(self, head: int) -> list[tuple[int, int, Path]]:
+        """Runs that cover (0, upto] without gap, upto ≤ head; other files are leftovers and removed."""
+        found = []
+        for path in self._folder.glob("[0-9]*.npy"):
+            of_first, _, of_last = path.stem.partition("-")
+            found.append((int(of_first), int(of_last), path))
+        found.sort(key=lambda run: (run[0], -run[1]))
+        runs: list[tuple[int, int, Path]] = []
+        for first, last, path in found:
+            if first == (runs[-1][1] if runs else 0) + 1 and last <= head:
+                runs.append((first, last, path))
+            else:
+                path.unlink()
+        for path in self._folder.glob(".*"):
+            path.unlink()
+        return runs
+
+    def _add_run(self, event_ids: Sequence[str], head: int) -> None:
+        if head <= self.upto:
+            return
+        first, run = self.upto + 1, np.sort(_digests(event_ids))
+        merged = []
+        while self._runs and self._runs[-1][1] - self._runs[-1][0] <= head - first:
+            first, _, path = self._runs.pop()
+            run = np.sort(np.concatenate([np.load(path), run]))
+            merged.append(path)
+        path = self._folder / f"{first:015d}-{head:015d}.npy"
+        aside = self._folder / f".{uuid.uuid4().hex}"
+        with aside.open("wb") as file:
+            np.save(file, run, allow_pickle=False)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+        fsync_path(self._folder)
+        for old in merged:
+            old.unlink()
+        self._runs.append((first, head, path))

@@ -1,0 +1,96 @@
+"""JSON objects out of a file that may be damaged: an array, or one object a line. Good ones survive."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from bb3x_ray.schemas.errors import UserError
+
+# (line number from 1, reason without any text of the file, the raw piece)
+OnReject = Callable[[int, str, str], None]
+
+_GAP = " \t\r\n,"
+
+
+def records(path: Path, key: str, on_reject: OnReject) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line, object) of every readable object that holds `key`, in order.
+
+    After a damaged array element, reading goes on at the next object that holds `key`: nested
+    objects of the damaged one do not. Raises UserError when the file is not there or is empty.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; give the path of a recorded data file.")
+    # Bytes that are no UTF-8 become lone surrogates, which the log refuses record by record.
+    text = path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
+    start = text.lstrip(_GAP)
+    if not start.strip("\x00"):
+        raise UserError(f"{path} is empty: there is nothing to ingest.")
+    if start.startswith("["):
+        yield from _array(text, len(text) - len(start) + 1, key, on_reject)
+    else:
+        yield from _lines(text, key, on_reject)
+
+
+def _lines(text: str, key: str, on_reject: OnReject) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            on_reject(number, _reason(error), line)
+            continue
+        if isinstance(record, dict) and key in record:
+            yield number, record
+        else:
+            on_reject(number, f"not an object with the field {key!r}", line)
+
+
+def _array(text: str, at: int, key: str, on_reject: OnReject) -> Iterator[tuple[int, dict[str, Any]]]:
+    decoder = json.JSONDecoder()
+    line, counted = 1, 0  # line number of position `counted`
+    element = 0
+    while True:
+        while at < len(text) and text[at] in _GAP:
+            at += 1
+        line, counted = line + text.count("\n", counted, at), at
+        if at >= len(text):
+            on_reject(line, "the file ends before the array is closed", "")
+            return
+        if text[at] == "]" and not text[at + 1 :].strip():
+            return
+        element += 1
+        try:
+            record, end = decoder.raw_decode(text, at)
+            reason = "" if isinstance(record, dict) and key in record else f"no field {key!r}"
+        except (json.JSONDecodeError, RecursionError) as error:
+            reason, end = _reason(error), _resynchronise(decoder, text, at + 1, key)
+        if reason:
+            on_reject(line, f"element {element}: {reason}", text[at:end].rstrip(_GAP))
+        else:
+            yield line, record
+        at = end
+        if at >= len(text):
+            return
+
+
+def _resynchronise(decoder: json.JSONDecoder, text: str, at: int, key: str) -> int:
+    """Start of the next whole object that holds `key`, or the end of the text."""
+    while (at := text.find("{", at)) >= 0:
+        try:
+            record, end = decoder.raw_decode(text, at)
+        except (json.JSONDecodeError, RecursionError):
+            at += 1
+            continue
+        if key in record:
+            return at
+        at = end
+    return len(text)
+
+
+def _reason(error: Exception) -> str:
+    """Says what is wrong without quoting the text."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"not valid JSON: {error.msg.lower()} at column {error.colno} of line {error.lineno}"
+    return "nested too deeply"
