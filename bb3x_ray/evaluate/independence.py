@@ -15,6 +15,6 @@ def check_independence(used: Mapping[str, Set[str]]) -> None:
         shared = ids & others
         if shared:
             raise UserError(
-                f"the parts {one!r} and {other!r} share {len(shared)} ids (one of them: {min(shared)}), so the "
+                f"the parts {one!r} and {other!r} share {len(shared)} ids (one: {min(shared)}), so the "
                 "judge would not be independent: take them out of one part, or start from a new storage root."
             )

@@ -185,5 +185,6 @@ def load(storage: Storage, name: str = PROMPTS) -> PromptSets:
 
 
 def _read(path: Path) -> tuple[Prompt, ...]:
-    rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+    # Not splitlines(): people's texts hold U+2028 and the like, which JSON leaves as they are.
+    rows = (json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line)
     return tuple(Prompt(**{**r, "turns": tuple(r["turns"]), "sources": tuple(r["sources"])}) for r in rows)
