@@ -114,6 +114,8 @@ class TrainConfig(Section):
     epochs: int = Field(1, ge=1)
     lr: float = Field(1e-5, gt=0)
     rows_per_step: int = Field(8, ge=1, description="conversations in one optimizer step, over all workers")
+    micro_rows: int = Field(4, ge=1, description="conversations that one worker computes together")
+    gradient_checkpointing: bool = Field(False, description="less memory for a third more computation")
     alpha: float = Field(1.0, ge=0, description="weight of the contrast on tokens to avoid")
     k: int = Field(1, ge=1, description="contrast against one of the k best other tokens")
     clip: float = Field(1.0, gt=0)

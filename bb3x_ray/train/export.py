@@ -1,0 +1,114 @@
+"""Trained weights as a Hugging Face folder, and the proof that the folder holds what was trained."""
+
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
+
+from bb3x_ray.schemas.errors import UserError
+from bb3x_ray.train.batches import Batch
+from bb3x_ray.train.step import head_logits
+
+# What save_pretrained writes itself, and what describes the parent rather than its child.
+_NOT_COPIED = {"config.json", "generation_config.json", "MANIFEST.json", "lineage.json"}
+_COPIED_SUFFIXES = {".json", ".txt", ".model", ".jinja"}
+
+# Same device, same float32 arithmetic: the reloaded model should agree to the last bit. What is allowed
+# is the noise of another order of summation, far below what one optimizer step changes.
+LOGIT_TOLERANCE = 1e-4
+
+Gather = Callable[[list[nn.Parameter]], AbstractContextManager[Any]]
+
+
+def load_parent(folder: Path) -> Any:
+    """A causal model in float32, from safetensors only. Raises UserError when the folder has no weights."""
+    if not any(folder.glob("*.safetensors")):
+        raise UserError(f"{folder}: no safetensors weights there; import the model again.")
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
+    )
+    model.config.use_cache = False
+    return model
+
+
+@torch.no_grad()
+def check_head(model: Any, probe: Batch) -> None:
+    """Raise UserError for a model that changes its logits behind the head (soft caps, scales).
+
+    The loss calls the head itself, on labelled tokens only, and would miss such a change.
+    """
+    model.eval()
+    whole = _all_logits(model, probe)
+    at = torch.arange(probe.input_ids.numel(), device=whole.device)
+    ours = head_logits(model, probe, at).view_as(whole)
+    if bool(whole.isfinite().all()) and not torch.allclose(whole, ours, rtol=1e-3, atol=1e-3):
+        raise UserError(
+            f"model.source: {model.config.model_type} models change their logits after the head, which "
+            "the trainer does not support yet; choose another model."
+        )
+
+
+@torch.no_grad()
+def live_logits(model: Any, probe: Batch) -> Tensor:
+    """[B, L, V] of the model as it stands; under ZeRO stage 3 every rank has to call this."""
+    model.eval()
+    return _all_logits(model, probe)
+
+
+def whole_state(model: nn.Module, gather: Gather | None, keep: bool) -> dict[str, Tensor]:
+    """The model's state; with `gather` (ZeRO stage 3) each weight is made whole in turn on every rank.
+
+    Only ranks with `keep` hold a copy, on the CPU.
+    """
+    if gather is None:
+        return dict(model.state_dict())
+    parameters = dict(model.named_parameters(remove_duplicate=True))
+    state = {}
+    for name, parameter in parameters.items():
+        with gather([parameter]):
+            if keep:
+                state[name] = parameter.detach().cpu().clone()
+    # Buffers are not sharded. Tied weights have one name here; save_pretrained knows the other.
+    persistent = set(model.state_dict())
+    return state | {name: value for name, value in model.named_buffers() if name in persistent}
+
+
+def write_model(model: Any, state: dict[str, Tensor], parent: Path, out: Path) -> None:
+    """Fill `out` with float32 safetensors, config, and the parent's tokenizer files.
+
+    Float32, though the parent may be narrower: steps of 1e-5 are below what bfloat16 weights can hold.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    empty = [name for name, value in state.items() if value.numel() == 0]
+    if empty:
+        raise RuntimeError(f"weights without values: {', '.join(empty[:3])}")
+    model.config.use_cache = True
+    model.save_pretrained(out, state_dict=state)
+    for path in sorted(parent.iterdir()):
+        ours = path.name not in _NOT_COPIED and not path.name.endswith(".safetensors.index.json")
+        if path.is_file() and path.suffix in _COPIED_SUFFIXES and ours:
+            shutil.copyfile(path, out / path.name)
+
+
+@torch.no_grad()
+def check_export(out: Path, probe: Batch, live: Tensor) -> float:
+    """The largest difference between the logits of the folder and of the live model on `probe`.
+
+    Raises RuntimeError above LOGIT_TOLERANCE (relative to the largest logit, at least 1).
+    """
+    reloaded = load_parent(out).to(live.device).eval()
+    difference = float((_all_logits(reloaded, probe) - live).abs().max())
+    if not difference <= LOGIT_TOLERANCE * max(1.0, float(live.abs().max())):
+        raise RuntimeError(f"the exported model is not the trained one: logits differ by {difference:.3g}")
+    return difference
+
+
+def _all_logits(model: Any, probe: Batch) -> Tensor:
+    return model(
+        input_ids=probe.input_ids, attention_mask=probe.attention_mask, use_cache=False
+    ).logits.float()
