@@ -37,11 +37,13 @@ def to_lines(events: Sequence[Event]) -> bytes:
 def parse_line(line: bytes) -> Event:
     """One line of a segment. Raises ValueError with a reason that never quotes the line."""
     try:
-        row = json.loads(line)
+        row = json.loads(line.decode("utf-8"))  # left to itself, json would guess at UTF-16
     except UnicodeDecodeError:
         raise ValueError("not valid UTF-8") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"not valid JSON at column {error.colno}") from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     if not isinstance(row, dict):
         raise ValueError("not a JSON object")
     try:

@@ -71,8 +71,8 @@ def _array(text: str, at: int, key: str, on_reject: OnReject) -> Iterator[tuple[
         else:
             yield line, record
         at = end
-        if at >= len(text):
-            return
+        if reason and at >= len(text):
+            return  # that the file ends here was just reported
 
 
 def _resynchronise(decoder: json.JSONDecoder, text: str, at: int, key: str) -> int:

@@ -1,0 +1,230 @@
+"""From scored conversations to a training set: one row a conversation, two masks, a reason for every drop."""
+
+import hashlib
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pyarrow as pa
+from transformers import PreTrainedTokenizerBase
+
+from bb3x_ray.config import CurateConfig
+from bb3x_ray.language.chat_template import Rendered, Span, Turn, render, turns_of
+from bb3x_ray.schemas.conversation import Conversation, Message
+from bb3x_ray.schemas.learning import TRAINING_SCHEMA, CurationReport, Scored, ScoredTurn
+
+Label = Literal["imitate", "avoid"]
+# Why a bot turn teaches nothing. `too_many_to_avoid` is found later, over all turns.
+Reason = Literal[
+    "not_ours", "taught_before", "empty", "not_scored", "score_error", "cut_by_max_tokens", "unsure"
+]
+
+
+@dataclass(slots=True)
+class _Row:
+    """A conversation under way: its tokens, and the bot turns that are labelled."""
+
+    conversation: Conversation
+    rendered: Rendered
+    labels: dict[int, Label] = field(default_factory=dict)  # index of the message
+
+
+@dataclass(frozen=True, slots=True)
+class _Thresholds:
+    imitate_above: float
+    avoid_below: float
+
+
+def curate(
+    conversations: Sequence[Conversation],
+    scored: Scored,
+    tokenizer: PreTrainedTokenizerBase,
+    human: Sequence[Sequence[str]],
+    config: CurateConfig,
+    system_prompt: str,
+    imitate_above: float,
+    avoid_below: float,
+    seed: int,
+    taught_before: frozenset[str] = frozenset(),
+) -> tuple[pa.Table, CurationReport]:
+    """(rows of TRAINING_SCHEMA, what was kept and why the rest was dropped). The same input, the same rows.
+
+    human           conversations between people, as texts of alternating speakers: the second speaker's
+                    are imitated; `config.human_rows` of them are drawn
+    taught_before   ids of bot messages that an earlier round was given (see slices.taught_before)
+
+    A bot turn to imitate ends with its end of turn only when the model stopped there by itself. The
+    first `config.max_tokens` tokens of a conversation are used. Turns to avoid are capped at
+    `config.max_avoid_per_imitate` per turn to imitate, where a human row counts as one turn; the
+    lowest scored ones are kept.
+
+    Raises UserError when the model's chat template cannot render a conversation.
+    """
+    thresholds = _Thresholds(imitate_above, avoid_below)
+    scores = {turn.message_id: turn for turn in scored.turns}
+    human_rows = _human_rows(human, tokenizer, config, system_prompt, seed)
+    rows: list[_Row] = []
+    dropped: Counter[str] = Counter()
+    for conversation in conversations:
+        row = _Row(conversation, _rendered(conversation, tokenizer, system_prompt))
+        for index, message in enumerate(conversation.messages):
+            if message.author.is_bot:
+                span = row.rendered.spans[index]
+                label = _label(message, span, scores, thresholds, config.max_tokens, taught_before)
+                if label == "imitate" or label == "avoid":
+                    row.labels[index] = label
+                else:
+                    dropped[label] += 1
+        rows.append(row)
+    _cap_avoid(rows, scores, config.max_avoid_per_imitate, len(human_rows), seed, dropped)
+    table = [_to_row(row, config.max_tokens) for row in rows if row.labels] + human_rows
+    return pa.Table.from_pylist(table, schema=TRAINING_SCHEMA), _report(rows, dropped, table, len(human_rows))
+
+
+def _rendered(conversation: Conversation, tokenizer: PreTrainedTokenizerBase, system_prompt: str) -> Rendered:
+    """The conversation's tokens, with one span a message."""
+    rendered = render(tokenizer, turns_of(conversation.messages, system_prompt))
+    first = len(rendered.spans) - len(conversation.messages)
+    return Rendered(rendered.input_ids, rendered.spans[first:])
+
+
+def _label(
+    message: Message,
+    span: Span,
+    scores: dict[str, ScoredTurn],
+    thresholds: _Thresholds,
+    max_tokens: int,
+    taught_before: frozenset[str],
+) -> Label | Reason:
+    """imitate, avoid, or the reason why this bot turn teaches nothing."""
+    score = scores.get(message.message_id)
+    if not message.author.can_be_trained_on:
+        return "not_ours"
+    if message.message_id in taught_before:
+        return "taught_before"
+    if span.start == span.end:
+        return "empty"
+    if score is None:
+        return "not_scored"
+    if score.error:
+        return "score_error"
+    if span.end > max_tokens:
+        return "cut_by_max_tokens"
+    if score.good >= thresholds.imitate_above:
+        return "imitate"
+    return "avoid" if score.good <= thresholds.avoid_below else "unsure"
+
+
+def _cap_avoid(
+    rows: list[_Row],
+    scores: dict[str, ScoredTurn],
+    per_imitate: float,
+    human_rows: int,
+    seed: int,
+    dropped: Counter[str],
+) -> None:
+    """Take the label from the best of the turns to avoid, where there are too many."""
+    imitated = sum(label == "imitate" for row in rows for label in row.labels.values()) + human_rows
+    worst_first = sorted(
+        (scores[row.conversation.messages[index].message_id].good, _tie(seed, row, index), at, index)
+        for at, row in enumerate(rows)
+        for index, label in row.labels.items()
+        if label == "avoid"
+    )
+    for _, _, at, index in worst_first[int(per_imitate * imitated) :]:
+        del rows[at].labels[index]
+        dropped["too_many_to_avoid"] += 1
+
+
+def _tie(seed: int, row: _Row, index: int) -> str:
+    """Equal scores are common (a short reply is scored alike everywhere): order them by no property."""
+    name = f"{seed}:{row.conversation.messages[index].message_id}"
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+def _to_row(row: _Row, max_tokens: int) -> dict[str, Any]:
+    masks = _Masks(row.rendered, max_tokens)
+    for index, label in row.labels.items():
+        stopped = row.conversation.messages[index].finish_reason == "stop"
+        masks.mark(index, label, end_of_turn=label == "imitate" and stopped)
+    return masks.row(row.conversation.conversation_id, row.conversation.source, row.conversation.person)
+
+
+def _human_rows(
+    human: Sequence[Sequence[str]],
+    tokenizer: PreTrainedTokenizerBase,
+    config: CurateConfig,
+    system_prompt: str,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """Up to `config.human_rows` rows, drawn by `seed`, each with at least one reply to imitate."""
+    system = [Turn("system", system_prompt)] if system_prompt.strip() else []
+    order = random.Random(seed).sample(range(len(human)), len(human))
+    rows: list[dict[str, Any]] = []
+    for number in order:
+        if len(rows) == config.human_rows:
+            break
+        talk = [Turn("assistant" if i % 2 else "user", text) for i, text in enumerate(human[number])]
+        rendered = render(tokenizer, [*system, *talk])
+        masks = _Masks(rendered, config.max_tokens)
+        for index in range(len(system) + 1, len(rendered.spans), 2):
+            masks.mark(index, "imitate", end_of_turn=True)
+        if masks.any:
+            rows.append(masks.row(f"human-{number:05d}", "human", ""))
+    return rows
+
+
+class _Masks:
+    """The two masks of a row, as long as its first `max_tokens` tokens."""
+
+    def __init__(self, rendered: Rendered, max_tokens: int) -> None:
+        self._rendered = rendered
+        self._length = min(max_tokens, len(rendered.input_ids))
+        self._masks: dict[Label, list[bool]] = {
+            "imitate": [False] * self._length,
+            "avoid": [False] * self._length,
+        }
+
+    def mark(self, index: int, label: Label, end_of_turn: bool) -> None:
+        """Label the words of span `index`, unless they do not fit whole."""
+        span = self._rendered.spans[index]
+        if span.end > self._length or span.start == span.end:
+            return
+        mask = self._masks[label]
+        mask[span.start : span.end] = [True] * (span.end - span.start)
+        if end_of_turn and span.end_of_turn is not None and span.end_of_turn < self._length:
+            mask[span.end_of_turn] = True
+
+    @property
+    def any(self) -> bool:
+        return any(any(mask) for mask in self._masks.values())
+
+    def row(self, row_id: str, source: str, person: str) -> dict[str, Any]:
+        """Cut behind the last labelled token: what follows would be computed for nothing."""
+        labelled = [i for mask in self._masks.values() for i, marked in enumerate(mask) if marked]
+        length = max(labelled, default=-1) + 1
+        return {
+            "row_id": row_id,
+            "source": source,
+            "person": person,
+            "input_ids": self._rendered.input_ids[:length],
+            "imitate": self._masks["imitate"][:length],
+            "avoid": self._masks["avoid"][:length],
+        }
+
+
+def _report(
+    rows: Sequence[_Row], dropped: Counter[str], table: Sequence[dict[str, Any]], human_rows: int
+) -> CurationReport:
+    kept = Counter(label for row in rows for label in row.labels.values())
+    return CurationReport(
+        seen=sum(message.author.is_bot for row in rows for message in row.conversation.messages),
+        imitate=kept["imitate"],
+        avoid=kept["avoid"],
+        dropped=dict(sorted(dropped.items())),
+        human_rows=human_rows,
+        imitate_tokens=sum(sum(row["imitate"]) for row in table),
+        avoid_tokens=sum(sum(row["avoid"]) for row in table),
+    )

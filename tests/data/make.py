@@ -1,0 +1,62 @@
+"""Events for the tests: a conversation of made-up words."""
+
+from bb3x_ray.schemas.event import Event
+
+
+def said(
+    conversation: str,
+    position: int,
+    text: str | None = "hello",
+    *,
+    at: int = 0,
+    bot: bool | None = None,
+    event_id: str = "",
+    consent: str = "store",
+    person: str = "ada",
+    message_id: str = "",
+) -> Event:
+    bot = position % 2 == 1 if bot is None else bot
+    return Event(
+        event_id=event_id or f"{conversation}-{position}",
+        kind="message",
+        at=at,
+        conversation_id=conversation,
+        person=person,
+        source="served",
+        consent_basis=consent,
+        simulated=False,
+        message_id=message_id or f"{conversation}-m{position}",
+        position=position,
+        author_kind="model" if bot else "person",
+        author_name="v0001" if bot else person,
+        text=text,
+        finish_reason="stop" if bot else None,
+    )
+
+
+def thumb(
+    event_id: str,
+    message_id: str,
+    rating: int | None,
+    *,
+    at: int = 0,
+    person: str = "ada",
+    conversation: str = "c",
+) -> Event:
+    return Event(
+        event_id=event_id,
+        kind="feedback",
+        at=at,
+        conversation_id=conversation,
+        person=person,
+        source="served",
+        consent_basis="store",
+        simulated=False,
+        message_id=message_id,
+        rating=rating,
+        reasons=("rude",) if rating == -1 else (),
+    )
+
+
+def talk(conversation: str, turns: int = 2, **about: object) -> list[Event]:
+    return [said(conversation, position, f"words {position}", **about) for position in range(turns)]  # type: ignore[arg-type]

@@ -1,0 +1,223 @@
+"""Every bot turn is kept under a mask or dropped with a reason; a mask covers exactly the words meant."""
+
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from bb3x_ray.config import CurateConfig
+from bb3x_ray.data.curate import curate
+from bb3x_ray.schemas.conversation import Author, Conversation, Message, external, model, person
+from bb3x_ray.schemas.learning import TRAINING_SCHEMA, CurationReport, Scored, ScoredTurn
+
+WIDE = CurateConfig(human_rows=0, max_avoid_per_imitate=1000, max_tokens=2000)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model: Path) -> PreTrainedTokenizerBase:
+    return AutoTokenizer.from_pretrained(tiny_model)
+
+
+def conversation(name: str, *turns: tuple[Author, str, str | None]) -> Conversation:
+    messages = tuple(
+        Message(f"{name}-{i}", author, text, reason) for i, (author, text, reason) in enumerate(turns)
+    )
+    return Conversation(name, "ada", messages, "served", "store")
+
+
+def ask(text: str = "Do you like tea?") -> tuple[Author, str, str | None]:
+    return person("ada"), text, None
+
+
+def reply(text: str, finish_reason: str | None = "stop") -> tuple[Author, str, str | None]:
+    return model("v0001"), text, finish_reason
+
+
+def scored(**good: float | str) -> Scored:
+    """`c_1=0.9` scores message c-1; a string is an error."""
+    turns = tuple(
+        ScoredTurn(
+            name.split("_")[0],
+            name.replace("_", "-"),
+            0.0 if isinstance(value, str) else value,
+            None,
+            True,
+            "v0001",
+            value if isinstance(value, str) else "",
+        )
+        for name, value in good.items()
+    )
+    return Scored(turns, {}, frozenset(), "v0001", {})
+
+
+def run(
+    tokenizer: PreTrainedTokenizerBase,
+    conversations: list[Conversation],
+    scores: Scored,
+    config: CurateConfig = WIDE,
+    **about: Any,
+) -> tuple[list[dict[str, Any]], CurationReport]:
+    settings: dict[str, Any] = {"human": [], "system_prompt": "Be kind.", "seed": 0, **about}
+    table, report = curate(
+        conversations, scores, tokenizer, config=config, imitate_above=0.6, avoid_below=0.4, **settings
+    )
+    assert isinstance(table, pa.Table) and table.schema == TRAINING_SCHEMA
+    return table.to_pylist(), report
+
+
+def words(tokenizer: PreTrainedTokenizerBase, row: dict[str, Any], mask: str) -> str:
+    return str(tokenizer.decode([t for t, marked in zip(row["input_ids"], row[mask], strict=True) if marked]))
+
+
+def test_masks_decode_to_exactly_the_replies(tokenizer: PreTrainedTokenizerBase) -> None:
+    talk = conversation(
+        "c",
+        ask(),
+        reply("I do, green tea most of all."),
+        ask("Why <|im_end|>?"),
+        reply("Because", "length"),
+        ask("Because?"),
+        reply("Go away!"),
+        ask("Rude."),
+        reply("Perhaps."),
+    )
+    rows, report = run(tokenizer, [talk], scored(c_1=0.9, c_3=0.7, c_5=0.1, c_7=0.5))
+    (row,) = rows
+    # The end of turn is imitated after a real stop only, and never avoided.
+    assert words(tokenizer, row, "imitate") == "I do, green tea most of all.<|im_end|>Because"
+    assert words(tokenizer, row, "avoid") == "Go away!"
+    assert (report.seen, report.imitate, report.avoid, report.dropped) == (4, 2, 1, {"unsure": 1})
+    assert (row["row_id"], row["source"], row["person"]) == ("c", "served", "ada")
+    assert tokenizer.decode(row["input_ids"]).startswith("<|im_start|>system\nBe kind.<|im_end|>")
+    assert report.imitate_tokens == sum(row["imitate"]) and report.avoid_tokens == sum(row["avoid"])
+    assert row["avoid"][-1]  # nothing is computed behind the last label
+
+
+def test_every_drop_has_its_reason(tokenizer: PreTrainedTokenizerBase) -> None:
+    talk = conversation(
+        "c",
+        ask(),
+        (Author("unverified", "client"), "said a client", None),
+        (Author("canned", "safety"), "Let us talk of something else.", None),
+        reply("  "),
+        reply("unsure"),
+        reply("broken"),
+        reply("nobody scored me"),
+        reply("again"),
+        reply("good"),
+    )
+    rows, report = run(
+        tokenizer,
+        [talk],
+        scored(c_1=1.0, c_2=1.0, c_3=1.0, c_4=0.5, c_5="no context", c_7=0.9, c_8=0.9),
+        taught_before=frozenset({"c-7"}),
+    )
+    assert report.dropped == {
+        "not_ours": 2,
+        "empty": 1,
+        "unsure": 1,
+        "score_error": 1,
+        "not_scored": 1,
+        "taught_before": 1,
+    }
+    assert words(tokenizer, rows[0], "imitate") == "good<|im_end|>"
+
+
+def test_bots_of_recorded_talk_never_teach_where_to_stop(tokenizer: PreTrainedTokenizerBase) -> None:
+    talk = conversation("c", (external("bot 4"), "hi there", None), ask(), (external("bot 4"), "good", None))
+    rows, _ = run(tokenizer, [talk], scored(c_0=0.9, c_2=0.9))
+    assert words(tokenizer, rows[0], "imitate") == "hi theregood"
+
+
+def test_what_does_not_fit_is_dropped_whole(tokenizer: PreTrainedTokenizerBase) -> None:
+    talk = conversation("c", *([ask(), reply("I like tea.")] * 6))
+    scores = scored(**{f"c_{i}": 0.9 for i in range(1, 12, 2)})
+    (whole,), _ = run(tokenizer, [talk], scores)
+    for limit in range(16, len(whole["input_ids"]) + 4, 7):
+        rows, report = run(tokenizer, [talk], scores, WIDE.model_copy(update={"max_tokens": limit}))
+        kept = report.imitate
+        assert report.dropped == ({"cut_by_max_tokens": 6 - kept} if kept < 6 else {})
+        text = words(tokenizer, rows[0], "imitate") if rows else ""
+        assert text.replace("<|im_end|>", "") == "I like tea." * kept
+        assert all(len(row["input_ids"]) <= limit for row in rows)
+
+
+def test_too_many_to_avoid_are_capped_keeping_the_worst(tokenizer: PreTrainedTokenizerBase) -> None:
+    talks = [conversation(f"c{n}", ask(), reply(f"reply {n}")) for n in range(8)]
+    scores = scored(c0_1=0.9, c1_1=0.8, **{f"c{n}_1": n / 20 for n in range(2, 8)})
+    config = CurateConfig(human_rows=1, max_avoid_per_imitate=1.0, max_tokens=500)
+    rows, report = run(tokenizer, talks, scores, config, human=[["hello", "hi"]])
+    assert (report.imitate, report.avoid, report.human_rows) == (2, 3, 1)
+    assert report.dropped == {"too_many_to_avoid": 3}
+    assert [row["row_id"] for row in rows if any(row["avoid"])] == ["c2", "c3", "c4"]
+    assert len(rows) == 6  # those without any label left are gone
+
+
+def test_human_rows_imitate_the_second_speaker(tokenizer: PreTrainedTokenizerBase) -> None:
+    human = [["hello", "hi you", "how are you?", "fine"], ["nobody answers"], ["a", "b"]]
+    config = CurateConfig(human_rows=2, max_tokens=500)
+    rows, report = run(tokenizer, [], scored(), config, human=human)
+    assert report.human_rows == 2 and report.seen == 0
+    assert {row["row_id"] for row in rows} == {"human-00000", "human-00002"}
+    by_id = {row["row_id"]: row for row in rows}
+    assert words(tokenizer, by_id["human-00000"], "imitate") == "hi you<|im_end|>fine<|im_end|>"
+    assert {row["source"] for row in rows} == {"human"}
+    assert not any(any(row["avoid"]) for row in rows)
+    drawn = [
+        run(tokenizer, [], scored(), config, human=[["x", "y"]] * 50, seed=seed)[0] for seed in (1, 1, 2)
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_comes_in_it_adds_up(tokenizer: PreTrainedTokenizerBase, seed: int) -> None:
+    draw = random.Random(seed)
+    authors = [model("v0001"), external("b"), Author("canned", "s"), Author("unverified", "u"), person("ada")]
+    texts = ["", " ", "tea", "<|im_start|>assistant", "I do.\n\nYou?", "🙂 ok", "words " * 30]
+    talks = [
+        conversation(
+            f"c{n}",
+            *(
+                (draw.choice(authors), draw.choice(texts), draw.choice(["stop", "length", None]))
+                for _ in range(draw.randrange(9))
+            ),
+        )
+        for n in range(20)
+    ]
+    values: list[float | str] = [0.0, 0.2, 0.4, 0.5, 0.6, 1.0, "failed"]
+    scores = scored(
+        **{
+            m.message_id.replace("-", "_"): draw.choice(values)
+            for talk in talks
+            for m in talk.messages
+            if draw.random() < 0.9
+        }
+    )
+    config = CurateConfig(human_rows=3, max_avoid_per_imitate=draw.choice([0, 0.5, 1]), max_tokens=120)
+    human = [[draw.choice(texts) for _ in range(draw.randrange(5))] for _ in range(6)]
+    rows, report = run(tokenizer, talks, scores, config, human=human, seed=seed)
+    assert (rows, report) == run(tokenizer, talks, scores, config, human=human, seed=seed)
+    bots = [m for talk in talks for m in talk.messages if m.author.is_bot]
+    assert report.seen == len(bots) == report.imitate + report.avoid + sum(report.dropped.values())
+    by_id = {talk.conversation_id: talk for talk in talks}
+    good = {turn.message_id: turn.good for turn in scores.turns if not turn.error}
+    for row in rows:
+        assert len(row["input_ids"]) == len(row["imitate"]) == len(row["avoid"]) <= 120
+        assert not any(i and a for i, a in zip(row["imitate"], row["avoid"], strict=True))
+        assert any(row["imitate"]) or any(row["avoid"])
+        if row["source"] != "human":
+            allowed = {
+                label: Counter(
+                    m.text.strip()
+                    for m in by_id[row["row_id"]].messages
+                    if m.author.can_be_trained_on and m.message_id in good and keep(good[m.message_id])
+                )
+                for label, keep in (("imitate", lambda g: g >= 0.6), ("avoid", lambda g: g <= 0.4))
+            }
+            for label, texts_of in allowed.items():
+                left = words(tokenizer, row, label).replace("<|im_end|>", "")
+                assert len(left) <= sum(len(text) * count for text, count in texts_of.items())

@@ -1,0 +1,92 @@
+"""A round's own copy: what is loaded is what was pinned, whatever the log does afterwards."""
+
+from dataclasses import replace
+
+import pytest
+
+from bb3x_ray.data import slices
+from bb3x_ray.data.table import read_conversations
+from bb3x_ray.schemas.errors import UserError
+from bb3x_ray.schemas.event import Event
+from bb3x_ray.storage import Storage
+from tests.data.make import said, talk, thumb
+from tests.data.test_table import commit
+
+NAME = "rounds/0001/collect"
+
+
+def test_a_slice_holds_what_the_range_held(storage: Storage) -> None:
+    score = Event("score", "annotation", 9, "c1", "ada", "served", "store", False, rating=4)
+    upto = commit(
+        storage,
+        *talk("c1", 4),
+        thumb("t1", "c1-m1", 1),
+        thumb("t2", "c1-m3", -1),
+        score,
+        *talk("c2", person="bob"),
+    )
+    commit(storage, said("no", 0, None, consent="none"))
+    info = slices.pin(storage, NAME, 0, upto + 1)
+    assert info == slices.SliceInfo(2, 3, 1, 1, 2, 0, upto + 1, {"no_consent": 1})
+    assert slices.info(storage, NAME) == info
+    assert slices.load(storage, NAME) == read_conversations(storage, 0, upto)
+    assert slices.annotations(storage, NAME) == {"c1": 4}
+
+
+def test_a_pinned_slice_stays_as_it_is(storage: Storage) -> None:
+    upto = commit(storage, *talk("c1"))
+    slices.pin(storage, NAME, 0, upto)
+    before = slices.load(storage, NAME)
+    upto = commit(storage, *talk("c2"), thumb("t", "c1-m1", 1))
+    assert slices.pin(storage, NAME, 0, upto).conversations == 1
+    assert slices.load(storage, NAME) == before
+
+
+def test_an_altered_slice_is_refused(storage: Storage) -> None:
+    slices.pin(storage, NAME, 0, commit(storage, *talk("c1")))
+    path = storage.path(NAME, "conversations.parquet")
+    data = bytearray(path.read_bytes())
+    data[40] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="altered"):
+        slices.load(storage, NAME)
+
+
+def test_nothing_to_learn_from_is_said_in_a_sentence(storage: Storage) -> None:
+    with pytest.raises(UserError, match="no conversation to learn from"):
+        slices.pin(storage, NAME, 0, 0)
+    upto = commit(storage, said("no", 0, None, consent="none"))
+    with pytest.raises(UserError, match="1 no_consent"):
+        slices.pin(storage, NAME, 0, upto)
+    assert not storage.path(NAME).exists()
+
+
+def test_over_rounds_each_turn_is_given_out_once(storage: Storage) -> None:
+    """Whatever the order in which conversations go on and fall quiet."""
+    given: list[str] = []
+    previous, after = None, 0
+    for number in range(1, 6):
+        events = [
+            said(f"c{c}", number - 1, at=number * 10 if (c + number) % 3 else number * 100) for c in range(6)
+        ]
+        upto = commit(storage, *(replace(e, event_id=f"{number}-{e.event_id}") for e in events))
+        name = f"rounds/{number:04d}/collect"
+        try:
+            slices.pin(storage, name, after, upto, quiet_before_us=number * 100, previous=previous)
+        except UserError:
+            pytest.fail("every range has a quiet conversation")
+        taught = slices.taught_before(storage, name)
+        given += [
+            m.message_id for c in slices.load(storage, name) for m in c.messages if m.message_id not in taught
+        ]
+        previous, after = name, upto
+    commit(storage, said("last", 0, at=0))
+    slices.pin(storage, "rounds/0006/collect", after, after + 1, quiet_before_us=10_000, previous=previous)
+    taught = slices.taught_before(storage, "rounds/0006/collect")
+    given += [
+        m.message_id
+        for c in slices.load(storage, "rounds/0006/collect")
+        for m in c.messages
+        if m.message_id not in taught
+    ]
+    assert len(given) == len(set(given)) == 31
