@@ -1,0 +1,126 @@
+"""What clients send, and the shape of errors: OpenAI's chat completions, and feedback.
+
+Unknown fields are ignored, as clients send many. No answer ever repeats what was sent (law 10).
+"""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from bb3x_ray.schemas.conversation import REASONS
+
+CONVERSATION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+CHAMPION = "champion"
+MAX_MESSAGES = 200
+MAX_COMMENT_CHARS = 2000
+
+
+class ApiError(Exception):
+    """Ends a request with an error in OpenAI's shape. The message never holds what a person wrote."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        kind: str = "invalid_request_error",
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = error_body(message, kind, param, code)
+        self.headers = {"Retry-After": str(retry_after)} if retry_after is not None else {}
+
+
+def error_body(message: str, kind: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+class _Sent(BaseModel):
+    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True, frozen=True)
+
+
+def _join_parts(content: Any) -> Any:
+    """`content` may be a list of text parts: {"type": "text", "text": …}."""
+    if not isinstance(content, list):
+        return content
+    texts = [part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)]
+    # A number is not a string, so pydantic refuses the whole in its own words.
+    return "".join(texts) if len(texts) == len(content) else 0
+
+
+class SentMessage(_Sent):
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Annotated[str, BeforeValidator(_join_parts)]
+
+
+class Metadata(_Sent):
+    conversation_id: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    simulated: Literal["true", "false"] | None = None
+
+
+class StreamOptions(_Sent):
+    include_usage: bool = False
+
+
+class ChatRequest(_Sent):
+    messages: list[SentMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
+    model: str = Field(CHAMPION, max_length=100)
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)
+    top_p: float | None = Field(None, gt=0, le=1, allow_inf_nan=False)
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    stop: str | list[str] | None = None
+    n: Literal[1] | None = None
+    user: str | None = Field(None, max_length=256)
+    store: bool | None = None
+    metadata: Metadata | None = None
+
+    def stops(self) -> list[str]:
+        """The stop strings, without empty ones. Raises ApiError for more than four."""
+        stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        if len(stops) > 4 or any(len(stop) > 100 for stop in stops):
+            raise ApiError(400, "stop: give at most 4 strings of at most 100 characters.", param="stop")
+        return [stop for stop in stops if stop]
+
+
+class FeedbackRequest(_Sent):
+    completion_id: str = Field(max_length=250)
+    rating: Literal[1, -1] | None
+    reasons: list[str] = Field([], max_length=len(REASONS))
+    comment: str = Field("", max_length=MAX_COMMENT_CHARS)
+    user: str | None = Field(None, max_length=256)
+    metadata: Metadata | None = None
+
+    def checked_reasons(self) -> tuple[str, ...]:
+        if any(reason not in REASONS for reason in self.reasons):
+            raise ApiError(400, f"reasons: choose from {', '.join(REASONS)}.", param="reasons")
+        return tuple(dict.fromkeys(self.reasons))
+
+
+_FIELDS = {
+    name
+    for model in (SentMessage, Metadata, StreamOptions, ChatRequest, FeedbackRequest)
+    for name in model.model_fields
+}
+
+
+def explain(errors: list[Any]) -> ApiError:
+    """The first of pydantic's errors as ours: field and reason, never the value or a key that was sent."""
+    error = errors[0]
+    if error["type"] in ("json_invalid", "value_error.jsondecode"):
+        return ApiError(400, "The body is not valid JSON.", code="invalid_json")
+    path = [str(part) for part in error["loc"] if isinstance(part, int) or part in _FIELDS]
+    where = ".".join(path)
+    message = (
+        f"{where}: {error['msg'][0].lower()}{error['msg'][1:]}."
+        if where
+        else "The body must be a JSON object."
+    )
+    return ApiError(400, message, param=where or None)

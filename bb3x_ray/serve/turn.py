@@ -1,0 +1,243 @@
+"""One chat turn: what was asked, where it belongs, the reply, and the two events that make it durable."""
+
+import logging
+import random
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from starlette.concurrency import run_in_threadpool
+
+from bb3x_ray.config import ChatConfig, ServeConfig
+from bb3x_ray.language.chat_template import Turn
+from bb3x_ray.language.generation import Decoding
+from bb3x_ray.schemas.conversation import Author, model, person
+from bb3x_ray.schemas.event import Event
+from bb3x_ray.serve.completion_ids import Completion, Signer
+from bb3x_ray.serve.conversations import Conversations, Place, Said
+from bb3x_ray.serve.engine import Delta, Engine, Stream
+from bb3x_ray.serve.protocol import CHAMPION, ApiError, ChatRequest, FeedbackRequest
+
+AppendEvents = Callable[[list[Event]], object]  # returns when the events are durable, else raises
+log = logging.getLogger(__name__)
+SOURCE = "served"
+UNFINISHED_REMEMBERED = 10_000
+
+
+def now_us() -> int:
+    return time.time_ns() // 1000
+
+
+@dataclass(slots=True)
+class ChatTurn:
+    """A turn under way. `reply` grows with `deltas()`; `Chat.finish` makes it durable."""
+
+    completion: Completion
+    place: Place
+    position: int  # of the reply in its conversation
+    stream: Stream
+    began_us: int
+    reply: str = ""
+    last: Delta | None = None
+
+    async def deltas(self) -> AsyncIterator[str]:
+        """Pieces of the reply as they are generated. Raises EngineFailed."""
+        async for delta in self.stream:
+            self.reply += delta.text
+            if delta.finish_reason is not None:
+                self.last = delta
+            yield delta.text
+
+    @property
+    def finish_reason(self) -> str:
+        assert self.last is not None and self.last.finish_reason is not None
+        return self.last.finish_reason
+
+    def usage(self) -> dict[str, int]:
+        prompt, completion = self.stream.prompt_tokens, self.stream.completion_tokens
+        return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+    def events(self) -> list[Event]:
+        """Messages that the log does not have yet, then the reply."""
+        events = [self._message(*unlogged) for unlogged in self.place.unlogged]
+        return [*events, self._reply()]
+
+    def _message(self, position: int, event_id: str, said: Said) -> Event:
+        author = person(self.place.person) if said.role == "user" else Author("unverified", "client")
+        return self._event(event_id, event_id, position, author, said.text, self.began_us)
+
+    def _reply(self) -> Event:
+        assert self.last is not None
+        event_id = self.place.event_id(self.position, Said("assistant", self.reply))
+        # A client's stop string cut the reply: the model did not end it, and must not learn that it did.
+        finish = "length" if self.last.cut else self.finish_reason
+        return self._event(
+            event_id,
+            self.completion.completion_id,
+            self.position,
+            model(self.stream.version),
+            self.reply,
+            now_us(),
+            finish,
+        )
+
+    def _event(
+        self,
+        event_id: str,
+        message_id: str,
+        position: int,
+        author: Author,
+        text: str,
+        at: int,
+        finish_reason: str | None = None,
+    ) -> Event:
+        return Event(
+            event_id=event_id,
+            kind="message",
+            at=at,
+            conversation_id=self.place.conversation_id,
+            person=self.place.person,
+            source=SOURCE,
+            consent_basis=basis(self.completion),
+            simulated=self.completion.simulated,
+            message_id=message_id,
+            position=position,
+            author_kind=author.kind,
+            author_name=author.name,
+            text=text if self.completion.stored else None,
+            finish_reason=finish_reason,
+        )
+
+
+class Chat:
+    """Turns and feedback of one replica. Nothing is acknowledged before `append_events` returned.
+
+    append_events   writes events durably, or raises; called from a thread
+    key             the server's secret, the same on all replicas and after a restart
+    """
+
+    def __init__(
+        self, engine: Engine, append_events: AppendEvents, key: bytes, chat: ChatConfig, serve: ServeConfig
+    ) -> None:
+        self.engine = engine
+        self._append_events = append_events
+        self._signer = Signer(key)
+        self._conversations = Conversations(self._signer)
+        self._chat = chat
+        self._serve = serve
+        # Begun and not (or never) finished: no feedback on these.
+        self._unfinished: OrderedDict[str, None] = OrderedDict()
+
+    def begin(self, request: ChatRequest) -> ChatTurn:
+        """Start a turn. Raises ApiError for what cannot be answered, Busy when too many wait."""
+        began_us = now_us()
+        system, history = self._read(request)
+        metadata = request.metadata
+        named = metadata.conversation_id if metadata else None
+        place = self._conversations.find(history, request.user, named)
+        completion = self._signer.new_completion(
+            place.conversation_id,
+            place.person,
+            stored=bool(request.store),
+            simulated=bool(metadata and metadata.simulated == "true"),
+        )
+        turns = [Turn("system", system)] if system else []
+        turns += [Turn(said.role, said.text) for said in history]
+        stream = self.engine.submit(turns, self._decoding(request), request.stops())
+        self._unfinished[completion.completion_id] = None
+        while len(self._unfinished) > UNFINISHED_REMEMBERED:
+            self._unfinished.popitem(last=False)
+        return ChatTurn(completion, place, len(history), stream, began_us)
+
+    async def finish(self, turn: ChatTurn) -> None:
+        """Make the turn durable. Raises ApiError 503 when the log cannot be written."""
+        await self._append(turn.events())
+        self._conversations.served(turn.place, turn.position, turn.reply)
+        self._unfinished.pop(turn.completion.completion_id, None)
+
+    async def feedback(self, request: FeedbackRequest) -> str:
+        """Log a feedback durably; returns its event id. Raises ApiError 404 for an id that is not this user's."""
+        reasons = request.checked_reasons()
+        completion = self._signer.read_completion(request.completion_id, request.user)
+        if completion is None or request.completion_id in self._unfinished:
+            raise ApiError(
+                404,
+                "completion_id: no finished completion of this server for this user; send the `user` of the "
+                "conversation.",
+                param="completion_id",
+                code="completion_not_found",
+            )
+        event = Event(
+            event_id=f"f-{uuid.uuid4().hex}",
+            kind="feedback",
+            at=now_us(),
+            conversation_id=completion.conversation_id,
+            person=completion.person,
+            source=SOURCE,
+            consent_basis=basis(completion),
+            simulated=completion.simulated,
+            message_id=completion.completion_id,
+            rating=request.rating,
+            reasons=reasons,
+            comment=request.comment if completion.stored else "",
+        )
+        await self._append([event])
+        return event.event_id
+
+    async def _append(self, events: list[Event]) -> None:
+        try:
+            await run_in_threadpool(self._append_events, events)
+        except Exception as error:
+            # Whatever the log's reason: the client must learn that nothing was kept.
+            log.error("the event log refused %d events: %s", len(events), type(error).__name__)
+            raise ApiError(
+                503,
+                "The server could not save this; please try again.",
+                kind="server_error",
+                code="log_unavailable",
+            ) from error
+
+    def _read(self, request: ChatRequest) -> tuple[str, list[Said]]:
+        """The system prompt and the history of a request, checked."""
+        limit = self._serve.max_message_chars
+        for index, message in enumerate(request.messages):
+            if len(message.content) > limit:
+                raise ApiError(
+                    400,
+                    f"messages.{index}.content: at most {limit} characters.",
+                    param=f"messages.{index}.content",
+                    code="string_above_max_length",
+                )
+        history = [Said(m.role, m.content) for m in request.messages if m.role in ("user", "assistant")]
+        if not history or history[-1].role != "user" or not history[-1].text.strip():
+            raise ApiError(
+                400, "messages: the last one must be the user's, with words in it.", param="messages"
+            )
+        self._check_model(request.model)
+        own = [m.content for m in request.messages if m.role in ("system", "developer")]
+        return "\n\n".join(own) if own else self._chat.system_prompt, history
+
+    def _check_model(self, name: str) -> None:
+        if name not in (CHAMPION, *self.engine.versions):
+            raise ApiError(
+                404,
+                f"model: this server answers as {CHAMPION}, now {self.engine.version}.",
+                param="model",
+                code="model_not_found",
+            )
+
+    def _decoding(self, request: ChatRequest) -> Decoding:
+        """The request's settings over the server's own; replies are never longer than the server's cap."""
+        asked = request.max_completion_tokens or request.max_tokens or self._chat.max_new_tokens
+        return Decoding(
+            max_new_tokens=min(asked, self._serve.max_reply_tokens),
+            temperature=self._chat.temperature if request.temperature is None else request.temperature,
+            top_p=self._chat.top_p if request.top_p is None else request.top_p,
+            seed=random.getrandbits(63) if request.seed is None else request.seed % 2**63,
+        )
+
+
+def basis(completion: Completion) -> str:
+    return "store" if completion.stored else "none"
