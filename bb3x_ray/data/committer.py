@@ -20,11 +20,12 @@ from typing import Any
 
 import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import DeltaError
 from filelock import FileLock, Timeout
 
 from bb3x_ray.data.event_rows import parse_line, to_table
 from bb3x_ray.data.known_ids import KnownIds
-from bb3x_ray.data.segments import SEALED, take_over_orphans
+from bb3x_ray.data.segments import DISK_FULL, SEALED, take_over_orphans
 from bb3x_ray.data.table import APP_ID, create_table, head_of, open_table, scan
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.event import Event
@@ -80,7 +81,7 @@ class LogTable:
 def committing(storage: Storage) -> Iterator[LogTable]:
     """The log table under the lease, after an interrupted commit was brought to its end.
 
-    Raises UserError when another process holds the lease for two minutes.
+    Raises UserError when another process holds the lease for two minutes, or the disk is full.
     """
     storage.root.mkdir(parents=True, exist_ok=True)
     try:
@@ -92,6 +93,20 @@ def committing(storage: Storage) -> Iterator[LogTable]:
             f"another process has been committing to the log under {storage.root} for two minutes: "
             "wait for it, or stop it, and run this again."
         ) from None
+    except (OSError, DeltaError) as error:
+        if not _is_disk_full(error):
+            raise
+        raise UserError(
+            f"no space left under {storage.root} for the interaction log: free some disk space and run the "
+            "same command again; nothing is lost, and nothing will be counted twice."
+        ) from None
+
+
+def _is_disk_full(error: Exception) -> bool:
+    """Delta Lake reports what the system said as words only."""
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return True
+    return any(f"(os error {number})" in str(error) for number in DISK_FULL)
 
 
 def commit_inbox(storage: Storage) -> CommitReport:

@@ -27,7 +27,7 @@ from bb3x_ray.schemas.event import Event
 from bb3x_ray.storage import fsync_path
 
 OPEN, SEALED = ".open", ".jsonl"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _log = logging.getLogger(__name__)
 
 
@@ -134,7 +134,7 @@ class SegmentWriter:
                 self._seal()
         except BaseException as error:
             self._give_up_segment()
-            if isinstance(error, OSError) and error.errno in _FULL:
+            if isinstance(error, OSError) and error.errno in DISK_FULL:
                 raise UserError(
                     f"no space left for the interaction log in {self._inbox}: free some disk space; "
                     "what was sent just now was not stored."

@@ -1,17 +1,21 @@
 """Each event once in the table, whatever crashes between; no text where none may be."""
 
+import errno
 import json
 import os
 import threading
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from deltalake.exceptions import DeltaError
 
 from bb3x_ray.data import committer
 from bb3x_ray.data.committer import commit_inbox, committing
 from bb3x_ray.data.known_ids import KnownIds
 from bb3x_ray.data.segments import SegmentWriter
 from bb3x_ray.data.table import APP_ID, head, open_table, scan
+from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.event import EVENT_SCHEMA, Event
 from bb3x_ray.storage import Storage
 from tests.data.make import said, talk, thumb
@@ -184,8 +188,6 @@ def test_what_people_said_is_in_the_table_but_not_in_its_log(storage: Storage) -
     table.create_checkpoint()
     for path in storage.path("interactions", "_delta_log").iterdir():
         if path.suffix == ".parquet":
-            import pyarrow.parquet as pq
-
             assert secret not in str(pq.read_table(path).to_pylist())
         else:
             assert secret not in path.read_text()
@@ -205,6 +207,24 @@ def test_two_committers_wait_for_each_other(storage: Storage) -> None:
         thread.join()
     assert sorted(r.committed for r in reports) == [0, 0, 12]
     assert len(rows(storage)) == 12
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "No space left"), DeltaError("Generic error: No space left (os error 28)")],
+)
+def test_a_full_disk_ends_in_a_sentence_and_the_next_run_goes_on(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise error
+
+    put(storage, talk("c1"))
+    with monkeypatch.context() as patch:
+        patch.setattr(committer, "write_deltalake", full)
+        with pytest.raises(UserError, match="no space left"):
+            commit_inbox(storage)
+    assert commit_inbox(storage).committed == 2
 
 
 def test_bulk_appends_go_through_the_same_door(storage: Storage) -> None:
