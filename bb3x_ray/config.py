@@ -59,6 +59,8 @@ class ServeConfig(Section):
     max_batch: int = Field(48, ge=1, description="replies generated together by one replica")
     max_queued: int = Field(200, ge=1, description="requests that may wait before the server answers 429")
     max_message_chars: int = Field(4000, ge=1)
+    max_reply_tokens: int = Field(512, ge=1, description="longest reply that a request may ask for")
+    max_body_bytes: int = Field(1_000_000, ge=1000)
 
 
 class LogConfig(Section):
