@@ -1,0 +1,89 @@
+"""From conversations to signals: bot messages with the thumb that stands on them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bb3x_ray.classify.pair_classifier import Pair
+from bb3x_ray.schemas.conversation import Conversation, Message
+
+WEAK = 0.2  # weight of a turn whose label is only its conversation's annotation
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One thumb: `label` is 1 for up and 0 for down."""
+
+    conversation_id: str
+    message_id: str
+    person: str
+    context: str
+    reply: str
+    label: int
+
+
+def context_text(before: Sequence[Message]) -> str:
+    """The last two turns before a reply, *newest first*, one a line; "" at the start of a conversation.
+
+    Newest first, because encoders cut long texts at their end, and what a reply answers matters most.
+    Neighbouring messages of one side are one turn.
+    """
+    turns: list[tuple[bool, str]] = []
+    for message in before:
+        text = " ".join(message.text.split())
+        if turns and turns[-1][0] == message.author.is_person:
+            turns[-1] = (turns[-1][0], f"{turns[-1][1]} {text}".strip())
+        else:
+            turns.append((message.author.is_person, text))
+    return "\n".join(text for _, text in reversed(turns[-2:]))
+
+
+def thumbs_of(conversation: Conversation) -> dict[str, int]:
+    """message_id -> 1 or -1: the thumbs of the conversation's own person that stand."""
+    latest = {f.message_id: f.rating for f in conversation.feedback if f.person == conversation.person}
+    return {message_id: rating for message_id, rating in latest.items() if rating is not None}
+
+
+def signals_of(conversations: Sequence[Conversation]) -> list[Signal]:
+    """Every reply of a model or an ingested bot with a standing thumb of the conversation's person.
+
+    Canned replies are left out: a thumb on one says whether the topic was sensitive, not whether the
+    model is good. So are replies without text (no consent to store them).
+    """
+    signals = []
+    for conversation in conversations:
+        thumbs = thumbs_of(conversation)
+        for index, message in enumerate(conversation.messages):
+            rating = thumbs.get(message.message_id)
+            if rating is None or not message.author.can_be_trained_on or not message.text:
+                continue
+            signals.append(
+                Signal(
+                    conversation.conversation_id,
+                    message.message_id,
+                    conversation.person,
+                    context_text(conversation.context_of(index)),
+                    message.text,
+                    int(rating > 0),
+                )
+            )
+    return signals
+
+
+def weak_pairs(
+    conversations: Sequence[Conversation], annotations: Mapping[str, int], distrusted: frozenset[str]
+) -> list[Pair]:
+    """Replies without a thumb in conversations that were rated as a whole, as pairs of little weight.
+
+    annotations   conversation_id -> 1 to 5; 4 and 5 make good replies, 1 and 2 bad ones, 3 none
+    """
+    pairs = []
+    for conversation in conversations:
+        rating = annotations.get(conversation.conversation_id, 3)
+        if rating == 3 or conversation.person in distrusted:
+            continue
+        thumbs = thumbs_of(conversation)
+        for index, message in enumerate(conversation.messages):
+            if message.author.can_be_trained_on and message.text and message.message_id not in thumbs:
+                context = context_text(conversation.context_of(index))
+                pairs.append(Pair(context, message.text, float(rating > 3), WEAK))
+    return pairs
