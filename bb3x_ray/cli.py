@@ -1,5 +1,186 @@
 """Commands. Config is parsed first; a room is imported only inside its command (`--help` under 0.5 s)."""
 
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Chat models that keep learning from the people who talk to them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+models_app = typer.Typer(help="Versions of the chat model.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="YAML file; see configs/.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Overrides, for instance rounds=3 train.lr=2e-5.")
+]
+LOCAL = Path("configs/local.yaml")
+
+
+@app.callback()
+def _main(
+    debug: Annotated[bool, typer.Option(help="Show tracebacks of errors.")] = False,
+) -> None:
+    """Errors that you can mend end with one sentence and exit code 2."""
+
+
+@app.command()
+def run(config: ConfigOption = LOCAL, overrides: Overrides = None) -> None:
+    """Run the rounds of a config; resumes where a run was killed.
+
+    Examples: `bb3x run --config configs/local.yaml` · `bb3x run rounds=3 storage.root=/data/store`
+    """
+    from bb3x_ray.config import load_config
+
+    parsed = load_config(config, overrides)
+    from bb3x_ray.rounds.console import Speaker
+    from bb3x_ray.rounds.run import run as run_rounds
+
+    _quiet()
+    speaker = Speaker()
+    try:
+        run_rounds(parsed, speaker)
+    finally:
+        speaker.stop()
+
+
+@app.command()
+def serve(config: ConfigOption = LOCAL, overrides: Overrides = None) -> None:
+    """Chat with the champion: a page and an OpenAI-compatible API, until Ctrl-C.
+
+    Example: `bb3x serve serve.port=8080`
+    """
+    from bb3x_ray.config import load_config
+
+    parsed = load_config(config, overrides)
+    import signal
+    import threading
+
+    from bb3x_ray.registry import Registry
+    from bb3x_ray.rounds.console import Speaker
+    from bb3x_ray.rounds.material import first_version
+    from bb3x_ray.rounds.on_ray import connected, start_server
+    from bb3x_ray.storage import Storage
+
+    _quiet()
+    say = Speaker()
+    storage = Storage(parsed.storage.root)
+    champion = first_version(Registry(storage, "models"), parsed.model.source)
+    with connected(parsed.ray):
+        server = start_server(storage, parsed)
+        say(f"chat with {champion} at {server.url} (Ctrl-C stops)")
+        stopped = threading.Event()
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, lambda *_: stopped.set())
+        stopped.wait()
+        say.stop()
+        server.stop()
+
+
+@app.command()
+def ingest(
+    file: Annotated[Path, typer.Argument(help="What to read.")],
+    format: Annotated[str, typer.Option(help="Its format: convai2.")] = "convai2",
+    config: ConfigOption = Path("configs/recorded.yaml"),
+    overrides: Overrides = None,
+) -> None:
+    """Take recorded conversations into the interaction log. The same file twice adds nothing.
+
+    Example: `bb3x ingest data_volunteers.json --format convai2`
+    """
+    from bb3x_ray.config import load_config
+
+    parsed = load_config(config, overrides)
+    from bb3x_ray.data.ingest import ingest as take_in
+    from bb3x_ray.storage import Storage
+
+    report = take_in(Storage(parsed.storage.root), file, format)
+    typer.echo(
+        f"{report.conversations} conversations: {report.events_new} new events, {report.duplicates} known "
+        f"already; {report.thumbs_up} thumbs up, {report.thumbs_down} down"
+    )
+    for line, reason in report.rejected[:20]:
+        typer.echo(f"{file}, line {line}: left out, {reason}", err=True)
+    if report.rejected:
+        typer.echo(f"{len(report.rejected)} left out in all; they are kept under rejects/.", err=True)
+
+
+@models_app.command("import")
+def models_import(
+    source: Annotated[str, typer.Argument(help="smollm2, a Hugging Face folder, or a name on the hub.")],
+    config: ConfigOption = LOCAL,
+    overrides: Overrides = None,
+) -> None:
+    """Make a model a version; the first one becomes champion.
+
+    Example: `bb3x models import smollm2`
+    """
+    from bb3x_ray.config import load_config
+
+    parsed = load_config(config, overrides)
+    from bb3x_ray.registry import Bootstrap, Registry
+    from bb3x_ray.rounds.material import add_version
+    from bb3x_ray.storage import Storage
+
+    _quiet()
+    registry = Registry(Storage(parsed.storage.root), "models")
+    version = add_version(registry, source)
+    if registry.alias("champion") is None:
+        registry.move_champion(Bootstrap(version), expected=None)
+    typer.echo(f"{version} from {source}: {registry.folder(version)}")
+
+
+@models_app.command("list")
+def models_list(config: ConfigOption = LOCAL, overrides: Overrides = None) -> None:
+    """List the versions, where each came from, and which one is champion."""
+    from bb3x_ray.config import load_config
+
+    parsed = load_config(config, overrides)
+    from bb3x_ray.registry import Registry
+    from bb3x_ray.storage import Storage
+
+    registry = Registry(Storage(parsed.storage.root), "models")
+    champion = registry.alias("champion")
+    for version in registry.versions():
+        lineage = registry.lineage(version)
+        origin = lineage.get("control") or (
+            f"round {lineage['round']} from {lineage['parent']}"
+            if "round" in lineage
+            else lineage.get("source")
+        )
+        typer.echo(f"{version}  {origin}{'  champion' if version == champion else ''}")
+
+
+def _quiet() -> None:
+    """Other packages' chatter stays out of our lines."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("RAY_SERVE_LOG_TO_STDERR", "0")
+
 
 def main() -> None:
-    raise SystemExit("not yet")
+    """Entry point. A UserError ends in its sentence and exit code 2, Ctrl-C in 130."""
+    from bb3x_ray.schemas.errors import UserError
+
+    debug = "--debug" in sys.argv[1:]
+    try:
+        app(standalone_mode=True)
+    except UserError as error:
+        if debug:
+            raise
+        typer.echo(f"bb3x: {error}", err=True)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

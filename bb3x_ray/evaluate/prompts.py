@@ -20,6 +20,8 @@ LONGEST_TURN_WORDS = 60  # of the turns before it and of the human reply
 # Turns in a standard prompt. All odd, so that every prompt begins with the person: some chat templates
 # refuse a conversation that the bot begins.
 LENGTHS = (1, 1, 3, 5)
+# Where in a conversation its prompts begin: far enough apart to be about different things.
+STRIDE, PER_CONVERSATION = 6, 4
 
 
 class Recorded(Protocol):
@@ -86,44 +88,46 @@ def build_prompt_sets(conversations: Sequence[Recorded], config: EvaluateConfig,
 def _build_set(
     name: SetName, conversations: list[Recorded], config: EvaluateConfig, seed: int, seen: set[str]
 ) -> tuple[Prompt, ...]:
-    remaining = iter(conversations)
-    standard = _take_standard(name, remaining, config.standard, seed, seen)
+    standard = _take_standard(name, conversations, config.standard, seed, seen)
     hostile = sorted(adversarial(name), key=lambda p: unit_hash("order", seed, p.id))[: config.adversarial]
     if len(hostile) < config.adversarial:
         raise UserError(
             f"evaluate.adversarial: {config.adversarial} prompts are asked for, but set {name} has "
             f"{len(hostile)}: lower it to that."
         )
-    return (*standard, *_after_contexts(name, hostile, remaining))
+    # From the other end of the list, so that few conversations serve both kinds.
+    return (*standard, *_after_contexts(name, hostile, reversed(conversations)))
 
 
 def _take_standard(
-    name: SetName, remaining: Iterable[Recorded], wanted: int, seed: int, seen: set[str]
+    name: SetName, conversations: list[Recorded], wanted: int, seed: int, seen: set[str]
 ) -> list[Prompt]:
+    """One prompt from every conversation, then a second one from each that is long enough, and so on."""
     taken: list[Prompt] = []
-    for conversation in remaining:
-        prompt = _standard(name, conversation, seed)
-        key = " ".join(tokens(prompt.turns[-1])) if prompt else ""
-        if prompt is None or key in seen:
-            continue
-        seen.add(key)
-        taken.append(prompt)
-        if len(taken) == wanted:
-            return taken
+    for start in range(0, STRIDE * PER_CONVERSATION, STRIDE):
+        for conversation in conversations:
+            prompt = _standard(name, conversation, start, seed)
+            key = " ".join(tokens(prompt.turns[-1])) if prompt else ""
+            if prompt is None or key in seen:
+                continue
+            seen.add(key)
+            taken.append(prompt)
+            if len(taken) == wanted:
+                return taken
     raise UserError(
         f"evaluate.standard: {wanted} prompts are asked for, but the recorded conversations kept for "
         f"evaluation give only {len(taken)} for set {name}: lower it, or add conversations."
     )
 
 
-def _standard(name: SetName, conversation: Recorded, seed: int) -> Prompt | None:
-    """The first turns of a conversation, up to a message that asks for a reply, or None."""
-    start = int(unit_hash("length", seed, conversation.conversation_id) * len(LENGTHS))
-    for length in LENGTHS[start:] + LENGTHS[:start]:
-        turns = tuple(text.strip() for text in conversation.turns[: length + 1])
+def _standard(name: SetName, conversation: Recorded, start: int, seed: int) -> Prompt | None:
+    """Some turns of a conversation from turn `start` on, up to a message that asks for a reply, or None."""
+    first = int(unit_hash("length", seed, conversation.conversation_id) * len(LENGTHS))
+    for length in LENGTHS[first:] + LENGTHS[:first]:
+        turns = tuple(text.strip() for text in conversation.turns[start : start + length + 1])
         if len(turns) == length + 1 and _fits(turns):
             id = conversation.conversation_id
-            return Prompt(f"{name}/{id}", "standard", turns[:-1], turns[-1], (id,))
+            return Prompt(f"{name}/{id}/{start}", "standard", turns[:-1], turns[-1], (id,))
     return None
 
 

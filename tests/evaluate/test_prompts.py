@@ -83,7 +83,7 @@ def test_the_sets_follow_from_the_seed_and_not_from_the_order() -> None:
 
 
 def test_too_few_conversations_or_messages_name_the_key() -> None:
-    with pytest.raises(UserError, match=r"evaluate\.standard: 20 prompts .* set A"):
+    with pytest.raises(UserError, match=r"evaluate\.standard: 20 prompts .* set [AB]"):
         build(n=30)
     with pytest.raises(UserError, match=r"evaluate\.adversarial: too few recorded"):
         build(n=44, config=EvaluateConfig(standard=16, adversarial=40))

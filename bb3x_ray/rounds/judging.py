@@ -1,0 +1,224 @@
+"""Evaluation of one candidate: answers of every version (kept), the judge (made once), the verdict."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from bb3x_ray.classify.encoder import load_encoder
+from bb3x_ray.config import Config
+from bb3x_ray.data.parts import part_of
+from bb3x_ray.evaluate.adversarial import adversarial
+from bb3x_ray.evaluate.gate import Perplexity, verdict
+from bb3x_ray.evaluate.judge import Judge, Judgement, train_judge
+from bb3x_ray.evaluate.judged import judge_pair, judge_set
+from bb3x_ray.evaluate.nulls import BREVITY_SYSTEM_PROMPT, null_gallery
+from bb3x_ray.evaluate.on_ray import answer_on_ray
+from bb3x_ray.evaluate.prompts import Prompt
+from bb3x_ray.evaluate.replies import Answers, Asking
+from bb3x_ray.evaluate.sentences import sentences
+from bb3x_ray.language.generation import Decoding
+from bb3x_ray.registry import Registry
+from bb3x_ray.rounds.material import Material
+from bb3x_ray.schemas.conversation import Conversation
+from bb3x_ray.schemas.learning import Verdict
+from bb3x_ray.simulate.panel import ask_panel, made_up_replies
+from bb3x_ray.simulate.preference import Exchange, judge_exchanges
+from bb3x_ray.storage import Storage
+
+JUDGE = "v0001"
+Say = Callable[[str], None]
+
+
+def is_judges_person(pseudonym: str) -> bool:
+    """People of the judge's part: their thumbs train the judge and nothing else (law 11)."""
+    return part_of(pseudonym, seed=0) == "judge"
+
+
+class Judging:
+    """Everything that a verdict needs. `thumbs` are conversations with feedback of the judge's people."""
+
+    def __init__(
+        self, storage: Storage, models: Registry, material: Material, config: Config, say: Say
+    ) -> None:
+        self._storage, self._models, self._material, self._config = storage, models, material, config
+        self._judges = Registry(storage, "judges")
+        self._say = say
+
+    @property
+    def simulated(self) -> bool:
+        return self._config.talk.people == "simulated"
+
+    def verdict(self, candidate: str, champion: str, seed: int, thumbs: Sequence[Conversation]) -> Verdict:
+        """Candidate against champion on sets A and B, the nulls and real people beside them."""
+        sets, config = self._material.sets, self._config.evaluate
+        base = self._models.versions()[0]
+        first, kept, new = self.answers(base), self.answers(champion), self.answers(candidate)
+        brevity = self._brevity(base)
+        judge = self.judge(first, thumbs)
+        truth = self._truth if self.simulated else None
+        nulls = null_gallery(sets.b, first.replies["B"].texts, brevity.replies["B"].texts)
+        sides = {
+            name: judge_set(
+                prompts,
+                new.replies[name],
+                kept.replies[name],
+                judge,
+                base=first.replies[name],
+                nulls=nulls if name == "B" else None,
+                truth=truth,
+            )
+            for name, prompts in (("A", sets.a), ("B", sets.b))
+        }
+        return verdict(
+            candidate,
+            champion,
+            set_a=sides["A"],
+            set_b=sides["B"],
+            perplexity=Perplexity(_known(new), _known(kept), _known(first)),
+            self_pair=judge_pair(sets.a, first.replies["A"], first.replies["A again"], judge),
+            config=config,
+            seed=seed,
+            judge_version=JUDGE,
+            judge_report={**judge.report, "independence": self._independence()},
+        )
+
+    def answers(self, version: str) -> Answers:
+        """What `version` replies to both sets; the first version also answers twice, and the judge's part."""
+        sets = self._material.sets
+        prompts: dict[str, Sequence[Prompt]] = {"A": sets.a, "B": sets.b}
+        if version == self._models.versions()[0]:
+            prompts |= {"A again": sets.a, "judge": self._judge_prompts()}
+        texts = self._material.perplexity_texts(self._config.evaluate.perplexity_messages)
+        return self._kept_answers(version, version, prompts, texts, self._asking())
+
+    def _brevity(self, base: str) -> Answers:
+        asking = replace(self._asking(), system_prompt=BREVITY_SYSTEM_PROMPT)
+        return self._kept_answers(f"{base}-brevity", base, {"B": self._material.sets.b}, [], asking)
+
+    def _kept_answers(
+        self, name: str, version: str, prompts: dict[str, Sequence[Prompt]], texts: list[str], asking: Asking
+    ) -> Answers:
+        path = f"evaluations/{name}"
+        if not self._storage.is_published(path):
+            count = sum(map(len, prompts.values()))
+            self._say(f"{name} answers {count} prompts")
+            found = answer_on_ray(
+                self._models.folder(version),
+                prompts,
+                texts,
+                asking,
+                self._config.evaluate,
+                on_wait=_every(20, lambda s: self._say(f"{name} is still answering ({s:.0f} s)")),
+            )
+            with self._storage.publish(path) as folder:
+                found.save(folder / "answers.json")
+        return Answers.load(self._storage.verify(path) / "answers.json")
+
+    def _asking(self) -> Asking:
+        chat = self._config.chat
+        decoding = Decoding(chat.max_new_tokens, chat.temperature, chat.top_p, self._config.seed + 1)
+        return Asking(chat.system_prompt, decoding, chat.max_context_tokens, self._config.model.dtype)
+
+    # The judge
+
+    def judge(self, base: Answers, thumbs: Sequence[Conversation]) -> Judge:
+        """The judge of this storage root: trained the first time that a verdict is asked for."""
+        encoder = load_encoder(self._config.reward.encoder)
+        if not self._judges.is_published(JUDGE):
+            panel = self._panel(base, thumbs)
+            self._say(f"the judge learns from {len(panel)} judgements")
+            judge = train_judge(panel, encoder, self._config.evaluate.judge_epochs, self._config.seed + 17)
+            lineage = {"panel": len(panel), "independence": self._independence(), **judge.report}
+            card = f"# Judge {JUDGE}\n\n{self._independence()}\n\n" + "".join(
+                f"- {name}: {value:.3f}\n" for name, value in judge.report.items()
+            )
+            with self._judges.publish(JUDGE, lineage, card) as folder:
+                judge.save(folder)
+        return Judge.load(self._judges.folder(JUDGE), encoder)
+
+    def _independence(self) -> str:
+        labels = (
+            "a panel of simulated helpers who take no part in training (a noisy copy of the hidden preference)"
+            if self.simulated
+            else "the thumbs of the people in the judge's part, who take no part in training"
+        )
+        return f"The judge is trained on {labels}. It shares its encoder with the reward model: it is independent by data alone."
+
+    def _judge_prompts(self) -> list[Prompt]:
+        standard = self._material.judge_prompts(self._config.evaluate.panel // 6)
+        hostile = [
+            Prompt(f"judge-{p.id}", "adversarial", (p.text,), None, (p.id,)) for p in adversarial("judge")
+        ]
+        return [*standard, *hostile]
+
+    def _panel(self, base: Answers, thumbs: Sequence[Conversation]) -> list[Judgement]:
+        asked = self._exchanges(base)
+        embed = load_encoder(self._config.reward.encoder).embed
+        seed, noise = self._config.seed + 23, self._config.talk.noise if self.simulated else 0.0
+        opinions = ask_panel(asked, embed, noise, seed)
+        panel = [
+            Judgement(o.exchange.context[-1], o.exchange.reply, o.good, o.unsafe, o.group) for o in opinions
+        ]
+        if self.simulated:
+            return panel
+        # Real people say what is good; what is unsafe, in either case, follows the written rule.
+        return [*_from_thumbs(thumbs), *[replace(j, good=False) for j in panel if j.unsafe]]
+
+    def _exchanges(self, base: Answers) -> dict[str, list[Exchange]]:
+        prompts = self._judge_prompts()
+        rng = random.Random(self._config.seed + 29)
+        humans = [p.human_reply for p in prompts if p.human_reply]
+        said = base.replies["judge"]
+        exchanges: dict[str, list[Exchange]] = {}
+        for p, text, reason in zip(prompts, said.texts, said.finish_reasons, strict=True):
+            hostile = p.kind == "adversarial"
+            whole = [p.human_reply, rng.choice(humans)] if p.human_reply else [rng.choice(humans)]
+            first = sentences(text)[:1] if text else []
+            replies = [*whole, *first, *made_up_replies(p.turns[-1], rng, hostile)]
+            exchanges.setdefault(p.sources[0], []).extend(
+                [Exchange(p.turns, text, hostile, reason == "length")]
+                + [Exchange(p.turns, r, hostile) for r in replies if r]
+            )
+        return exchanges
+
+    def _truth(self, prompts: Sequence[Prompt], replies: Sequence[str]) -> np.ndarray:
+        embed = load_encoder(self._config.reward.encoder).embed
+        asked = [Exchange(p.turns, r, p.kind == "adversarial") for p, r in zip(prompts, replies, strict=True)]
+        return np.array([float(o.likes) for o in judge_exchanges(asked, embed)])
+
+
+def _from_thumbs(conversations: Sequence[Conversation]) -> list[Judgement]:
+    found = []
+    for c in conversations:
+        ratings = {f.message_id: f.rating for f in c.feedback if f.rating is not None}
+        for i, m in enumerate(c.messages):
+            if m.message_id in ratings and i:
+                context = c.messages[i - 1].text
+                found.append(Judgement(context, m.text, ratings[m.message_id] == 1, False, c.person))
+    return found
+
+
+def _known(answers: Answers) -> float:
+    if answers.perplexity is None:
+        raise ValueError("these answers were kept without a perplexity")
+    return answers.perplexity
+
+
+def _every(seconds: float, say: Callable[[float], None]) -> Callable[[float], None]:
+    """Call `say` about every so many seconds of waiting."""
+    last = 0.0
+
+    def wait(passed: float) -> None:
+        nonlocal last
+        if passed - last >= seconds:
+            last = passed
+            say(passed)
+
+    return wait
+
+
+def samples_path(folder: Path) -> Path:
+    return folder / "samples.json"

@@ -1,0 +1,49 @@
+"""What is done. A step is done when its folder's manifest is there and the hashes match."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bb3x_ray.rounds.round import RoundPlan
+from bb3x_ray.storage import Storage, read_json, write_json
+
+STEPS = ("plan", "collect", "score", "curate", "train", "evaluate", "hand_over")
+
+
+class Ledger:
+    """The folders rounds/0001/<step>/ under the storage root."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+
+    def is_done(self, round_: str, step: str) -> bool:
+        return self.storage.is_published(f"{round_}/{step}")
+
+    def folder(self, round_: str, step: str) -> Path:
+        """The step's folder, hashes verified."""
+        return self.storage.verify(f"{round_}/{step}")
+
+    @contextmanager
+    def publish(self, round_: str, step: str, **about: Any) -> Iterator[Path]:
+        with self.storage.publish(f"{round_}/{step}", step=step, **about) as folder:
+            yield folder
+
+    def plan(self, number: int, make: Callable[[], RoundPlan]) -> RoundPlan:
+        """The plan of round `number`: as published, else made now and published."""
+        round_ = f"rounds/{number:04d}"
+        if not self.is_done(round_, "plan"):
+            plan = make()
+            with self.publish(round_, "plan") as folder:
+                write_json(folder / "plan.json", asdict(plan))
+        return RoundPlan(**read_json(self.folder(round_, "plan") / "plan.json"))
+
+    def rounds(self) -> list[str]:
+        """Names of the rounds that have begun, in order."""
+        folder = self.storage.path("rounds")
+        return sorted(f"rounds/{p.name}" for p in folder.iterdir()) if folder.is_dir() else []
+
+    def next_step(self, round_: str) -> str | None:
+        """The first step that is not done, None when the round is."""
+        return next((step for step in STEPS if not self.is_done(round_, step)), None)

@@ -1,0 +1,96 @@
+"""What a run stands on, made once and kept: the first version, people's messages in disjoint parts,
+the frozen prompt sets."""
+
+from dataclasses import dataclass
+
+from bb3x_ray.data.parts import check_disjoint, parts_manifest, split_parts
+from bb3x_ray.data.readers.chitchat import ChitchatConversation, read_chitchat
+from bb3x_ray.evaluate import prompts as prompt_sets
+from bb3x_ray.evaluate.independence import check_independence
+from bb3x_ray.evaluate.prompts import Prompt, PromptSets
+from bb3x_ray.language.chat_template import check_template
+from bb3x_ray.language.loading import import_model, load_model
+from bb3x_ray.registry import Bootstrap, Registry
+from bb3x_ray.schemas.errors import UserError
+from bb3x_ray.storage import Storage, read_json, write_json
+
+PERPLEXITY_WORDS = (6, 40)
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """People's recorded conversations by part (law 11), and the prompt sets made from one of them."""
+
+    parts: dict[str, list[ChitchatConversation]]
+    sets: PromptSets
+
+    def human_rows(self) -> list[tuple[str, ...]]:
+        """Conversations to imitate for stability: the human share of a training set."""
+        return [tuple(c.turns) for c in self.parts["human"]]
+
+    def perplexity_texts(self, count: int) -> list[str]:
+        """Held-out messages between people: the probe for collapse."""
+        low, high = PERPLEXITY_WORDS
+        texts = [t for c in self.parts["perplexity"] for t in c.turns if low <= len(t.split()) <= high]
+        return texts[:: max(1, len(texts) // count)][:count]
+
+    def judge_prompts(self, count: int) -> list[Prompt]:
+        """Prompts of the judge's part, each with what the person really said next."""
+        found = []
+        for c in self.parts["judge"]:
+            for end in (1, 3, 5):
+                if end < len(c.turns) and 3 <= len(c.turns[end - 1].split()) <= 40:
+                    turns = tuple(c.turns[:end][-3:])
+                    prompt_id = f"judge-{c.conversation_id}-{end}"
+                    found.append(Prompt(prompt_id, "standard", turns, c.turns[end], (c.conversation_id,)))
+        return found[:: max(1, len(found) // count)][:count]
+
+
+def first_version(registry: Registry, source: str) -> str:
+    """The champion; when there is none, `source` becomes v0001. Returns the champion."""
+    champion = registry.alias("champion")
+    if champion is None:
+        version = registry.versions()[0] if registry.versions() else add_version(registry, source)
+        champion = registry.move_champion(Bootstrap(version), expected=None)
+    return champion
+
+
+def add_version(registry: Registry, source: str) -> str:
+    """Import a model under the next number: converted once to safetensors, with lineage and card."""
+    version = registry.reserve()
+    lineage: dict[str, object] = {"parent": None, "source": source}
+    with registry.publish(version, lineage, _import_card(version, source)) as folder:
+        lineage.update(import_model(source, folder))
+        check_template(load_model(folder).tokenizer)
+    return version
+
+
+def _import_card(version: str, source: str) -> str:
+    return (
+        f"---\ntags: [bb3x-ray]\n---\n# {version}\n\nImported from `{source}`, unchanged but for the file format "
+        "(safetensors).\nIt has learned from nobody here. Licence and limits are those of its source.\n"
+    )
+
+
+def load_material(storage: Storage, config: prompt_sets.EvaluateConfig, seed: int) -> Material:
+    """The parts and prompt sets of this storage root: made and published the first time, then the same.
+
+    Raises UserError when the installed messages are not those the root was begun with.
+    """
+    parts = split_parts(read_chitchat(min_turns=2), seed=0)
+    check_disjoint(parts)
+    manifest = parts_manifest(parts)
+    if not storage.is_published("parts/v0001"):
+        with storage.publish("parts/v0001") as folder:
+            write_json(folder / "parts.json", manifest)
+    if read_json(storage.verify("parts/v0001") / "parts.json") != manifest:
+        raise UserError(
+            f"{storage.path('parts/v0001')}: the installed chitchat-dataset is not the one this storage root "
+            "was begun with; install that version again, or begin a new root (storage.root=…)."
+        )
+    if not storage.is_published(prompt_sets.PROMPTS):
+        prompt_sets.save(storage, prompt_sets.build_prompt_sets(parts["evaluation"], config, seed))
+    sets = prompt_sets.load(storage)
+    judge_ids = {c.conversation_id for c in parts["judge"]}
+    check_independence({**sets.source_ids(), "judge": judge_ids})
+    return Material(parts, sets)

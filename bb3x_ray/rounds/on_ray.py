@@ -1,0 +1,100 @@
+"""The rounds' door to Ray: connect, and hand the server what it needs from other rooms."""
+
+import logging
+import os
+import secrets
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+
+from bb3x_ray.config import Config, LogConfig, RayConfig
+from bb3x_ray.data.segments import SegmentWriter
+from bb3x_ray.registry import Registry
+from bb3x_ray.serve.on_ray import ServerHandle, Wiring, start
+from bb3x_ray.storage import Storage
+
+KEY = "server.key"
+
+
+@contextmanager
+def connected(config: RayConfig) -> Iterator[None]:
+    """Ray for the length of the block: the job's or a given cluster, else one started here.
+
+    Logical CPUs are declared, because Serve, Data and Train would wait for each other on two cores.
+    """
+    joins = config.address or os.environ.get("RAY_ADDRESS")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if not joins:
+        # Nobody but this process connects to a Ray that lives as long as it does.
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    quiet = {"logging_level": logging.ERROR, "log_to_driver": False, "ignore_reinit_error": True}
+    already = ray.is_initialized()
+    if already:
+        pass
+    elif joins:
+        ray.init(address=config.address or "auto", **quiet)
+    else:
+        ray.init(
+            address="local",
+            num_cpus=config.num_cpus,
+            object_store_memory=config.object_store_mb * 1_000_000,
+            include_dashboard=False,
+            **quiet,
+        )
+    try:
+        yield
+    finally:
+        if not already:
+            ray.shutdown()
+
+
+class FindModel:
+    """version, or None for the champion -> (version, folder with every hash verified)."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def __call__(self, version: str | None) -> tuple[str, Path]:
+        models = Registry(Storage(self._root), "models")
+        version = version or models.champion
+        return version, models.folder(version)
+
+
+class OpenLog:
+    """replica id -> that replica's own segment writer."""
+
+    def __init__(self, root: Path, config: LogConfig) -> None:
+        self._root, self._config = root, config
+
+    def __call__(self, replica: str) -> SegmentWriter:
+        inbox = Storage(self._root).path("inbox")
+        name = "".join(c if c.isalnum() else "-" for c in replica)
+        return SegmentWriter(inbox, name, self._config.seal_seconds, self._config.seal_bytes)
+
+
+def start_server(storage: Storage, config: Config) -> ServerHandle:
+    """The chat server on the connected Ray, answering with the champion."""
+    wiring = Wiring(FindModel(storage.root), OpenLog(storage.root, config.log), server_key(storage))
+    return start(wiring, config.serve, config.chat, config.model)
+
+
+def server_key(storage: Storage) -> bytes:
+    """The secret that signs completion ids: made once per storage root, readable by its owner only."""
+    path = storage.path(KEY)
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            return path.read_bytes()
+        with os.fdopen(fd, "wb") as file:
+            file.write(secrets.token_bytes(32))
+            file.flush()
+            os.fsync(file.fileno())
+    return path.read_bytes()

@@ -1,0 +1,264 @@
+"""The verbs of a round. Each publishes its result, manifest last, and returns what it published when
+asked again: that is all of resuming."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow.parquet as pq
+from transformers import AutoTokenizer
+
+from bb3x_ray.classify.encoder import load_encoder
+from bb3x_ray.config import Config
+from bb3x_ray.data import curate, slices, table
+from bb3x_ray.data.committer import commit_inbox
+from bb3x_ray.metrics import Metrics
+from bb3x_ray.registry import Promotion, Registry
+from bb3x_ray.reward.on_ray import score_turns
+from bb3x_ray.reward.reward_model import reward_card, train_reward
+from bb3x_ray.reward.signals import signals_of
+from bb3x_ray.reward.trust import estimate_trust
+from bb3x_ray.rounds.judging import Judging, is_judges_person
+from bb3x_ray.rounds.ledger import Ledger
+from bb3x_ray.rounds.material import Material
+from bb3x_ray.rounds.round import RoundPlan
+from bb3x_ray.schemas.conversation import Conversation
+from bb3x_ray.schemas.errors import UserError
+from bb3x_ray.schemas.learning import Candidate, CurationReport, Scored, ScoredTurn, Verdict
+from bb3x_ray.storage import Storage, read_json, write_json
+from bb3x_ray.train.on_ray import train
+
+Say = Callable[[str], None]
+
+
+class Server(Protocol):
+    """What a round needs of the server: that it answers with another version from now on."""
+
+    def swap(self, version: str) -> None: ...
+
+
+class RoundSteps:
+    """The verbs over one storage root. `server` is None where nobody is served (recorded data)."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        config: Config,
+        material: Material,
+        metrics: Metrics,
+        server: Server | None,
+        say: Say,
+    ) -> None:
+        self.storage, self.config, self.material = storage, config, material
+        self.ledger = Ledger(storage)
+        self.models, self.rewards = Registry(storage, "models"), Registry(storage, "rewards")
+        self.metrics, self.server, self.say = metrics, server, say
+        self.judging = Judging(storage, self.models, material, config, say)
+
+    # collect
+
+    def collect(self, plan: RoundPlan) -> tuple[Conversation, ...]:
+        name = f"{plan.name}/collect"
+        if not self.storage.is_published(name):
+            commit_inbox(self.storage)
+            quiet = self.config.log.quiet_seconds
+            before = int((time.time() - quiet) * 1e6) if quiet else None
+            previous = f"rounds/{plan.number - 1:04d}/collect" if plan.number > 1 else None
+            slices.pin(self.storage, name, plan.after, table.head(self.storage), before, previous)
+        info = slices.info(self.storage, name)
+        self.say(
+            f"collect: {info.conversations} conversations of {info.people} people, {info.bot_turns} replies, "
+            f"{info.thumbs_up} thumbs up, {info.thumbs_down} down"
+        )
+        return tuple(slices.load(self.storage, name))
+
+    def conversations_upto(self, plan: RoundPlan) -> list[Conversation]:
+        """All slices so far: trust and reward learn from a person's whole history."""
+        names = [f"rounds/{n:04d}/collect" for n in range(1, plan.number + 1)]
+        return [c for name in names for c in slices.load(self.storage, name)]
+
+    def _for_learning(self, conversations: list[Conversation]) -> list[Conversation]:
+        """Without the judge's people. Simulated people have a judge of their own, the panel."""
+        return [c for c in conversations if c.simulated or not is_judges_person(c.person)]
+
+    # score
+
+    def score(self, plan: RoundPlan, slice_: tuple[Conversation, ...]) -> Scored:
+        if not self.ledger.is_done(plan.name, "score"):
+            started = time.monotonic()
+            scored = self._score(plan, self._for_learning(list(slice_)))
+            with self.ledger.publish(plan.name, "score", reward=scored.reward_version) as folder:
+                _save_scored(scored, folder)
+            self.metrics.log(
+                "score", {**scored.metrics, "seconds": time.monotonic() - started}, round=plan.number
+            )
+        scored = _load_scored(self.ledger.folder(plan.name, "score"))
+        self.say(
+            f"score: {len(scored.turns)} replies scored by reward {scored.reward_version}, "
+            f"{len(scored.distrusted)} of {len(scored.trust)} people distrusted"
+        )
+        return scored
+
+    def _score(self, plan: RoundPlan, slice_: list[Conversation]) -> Scored:
+        config = self.config.reward
+        encoder = load_encoder(config.encoder)
+        signals = signals_of(self._for_learning(self.conversations_upto(plan)))
+        trust = estimate_trust(signals, encoder, self.config.trust, plan.seed)
+        version = f"v{plan.number:04d}"
+        if not self.rewards.is_published(version):
+            model, report = train_reward(signals, trust, encoder, config, plan.seed)
+            lineage = {"round": plan.number, "signals": len(signals), **report}
+            with self.rewards.publish(version, lineage, reward_card(report)) as folder:
+                model.save(folder)
+        turns = score_turns(slice_, trust, self.rewards.folder(version), version, config)
+        report = {k: v for k, v in self.rewards.lineage(version).items() if isinstance(v, float)}
+        return Scored(tuple(turns), trust.trust, trust.distrusted, version, report)
+
+    # curate
+
+    def curate(self, plan: RoundPlan, slice_: tuple[Conversation, ...], scored: Scored) -> str:
+        if not self.ledger.is_done(plan.name, "curate"):
+            rows, report = curate.curate(
+                self._for_learning(list(slice_)),
+                scored,
+                AutoTokenizer.from_pretrained(self.models.folder(plan.champion)),
+                self.material.human_rows(),
+                self.config.curate,
+                self.config.chat.system_prompt,
+                self.config.reward.imitate_above,
+                self.config.reward.avoid_below,
+                plan.seed,
+                slices.taught_before(self.storage, f"{plan.name}/collect"),
+            )
+            with self.ledger.publish(plan.name, "curate", **asdict(report)) as folder:
+                pq.write_table(rows, folder / "training_set.parquet")
+                write_json(folder / "report.json", asdict(report))
+            self.metrics.log("curate", _floats(asdict(report)), round=plan.number)
+        report = CurationReport(**read_json(self.ledger.folder(plan.name, "curate") / "report.json"))
+        dropped = ", ".join(f"{n} {reason}" for reason, n in sorted(report.dropped.items())) or "none"
+        self.say(
+            f"curate: {report.imitate} replies to imitate, {report.avoid} to avoid, dropped: {dropped}; "
+            f"{report.human_rows} human conversations beside them"
+        )
+        return f"{plan.name}/curate"
+
+    # train
+
+    def train(self, plan: RoundPlan, training_set: str) -> Candidate:
+        if not self.ledger.is_done(plan.name, "train"):
+            if not self.models.is_published(plan.candidate):
+                self._train(plan, self.storage.verify(training_set) / "training_set.parquet")
+            lineage = self.models.lineage(plan.candidate)
+            candidate = Candidate(plan.candidate, plan.champion, plan.number, lineage["metrics"])
+            with self.ledger.publish(plan.name, "train", version=plan.candidate) as folder:
+                write_json(folder / "candidate.json", asdict(candidate))
+        candidate = Candidate(**read_json(self.ledger.folder(plan.name, "train") / "candidate.json"))
+        tokens, seconds = candidate.metrics.get("tokens", 0), candidate.metrics.get("seconds", 0)
+        self.say(
+            f"train: {candidate.version} from {candidate.parent}, {tokens:.0f} tokens in {seconds:.0f} s"
+        )
+        return candidate
+
+    def _train(self, plan: RoundPlan, training_set: Path) -> None:
+        card = _card(plan, self.config)
+        lineage: dict[str, Any] = {
+            "parent": plan.champion,
+            "round": plan.number,
+            "training_set": f"{plan.name}/curate",
+            "reward": f"v{plan.number:04d}",
+        }
+        started = time.monotonic()
+        with self.models.publish(plan.candidate, lineage, card) as folder:
+            metrics = train(
+                training_set,
+                self.models.folder(plan.champion),
+                folder,
+                self.config.train,
+                run_name=f"{self.config.name}-round-{plan.number:04d}",
+                storage_path=self.storage.path("tmp", "train"),
+                seed=plan.seed,
+                on_step=lambda step: self._on_step(plan, step),
+            )
+            lineage["metrics"] = {**metrics, "wall_seconds": time.monotonic() - started}
+
+    def _on_step(self, plan: RoundPlan, step: Mapping[str, Any]) -> None:
+        numbers = _floats(step)
+        at = int(numbers.pop("step", 0))
+        self.metrics.log("train", numbers, round=plan.number, step=at)
+        self.say(f"train: step {at} of {int(numbers.get('steps', 0))}, loss {numbers.get('loss', 0):.3f}")
+
+    # evaluate
+
+    def evaluate(self, plan: RoundPlan, candidate: Candidate) -> Verdict:
+        if not self.ledger.is_done(plan.name, "evaluate"):
+            thumbs = [
+                c for c in self.conversations_upto(plan) if not c.simulated and is_judges_person(c.person)
+            ]
+            verdict = self.judging.verdict(candidate.version, plan.champion, plan.seed, thumbs)
+            with self.ledger.publish(plan.name, "evaluate", passed=verdict.passed) as folder:
+                write_json(folder / "verdict.json", verdict.to_dict())
+            b = verdict.numbers["B"]
+            shares = {side: b[side][what]["value"] for side in ("candidate",) for what in ("good",)}
+            self.metrics.log("evaluate", {**shares, "passed": verdict.passed}, round=plan.number)
+        verdict = self.verdict(plan)
+        self.say(f"evaluate: {verdict.words}")
+        return verdict
+
+    def verdict(self, plan: RoundPlan) -> Verdict:
+        return Verdict.from_dict(read_json(self.ledger.folder(plan.name, "evaluate") / "verdict.json"))
+
+    # hand over
+
+    def hand_over(self, plan: RoundPlan, verdict: Verdict) -> None:
+        if self.ledger.is_done(plan.name, "hand_over"):
+            return
+        if verdict.passed:
+            if verdict.candidate != plan.candidate:
+                raise UserError(
+                    f"{plan.name}/evaluate holds a verdict about {verdict.candidate}: restore it."
+                )
+            self.models.move_champion(Promotion(verdict), expected=plan.champion)
+            if self.server:
+                self.server.swap(plan.candidate)
+            self.say(f"hand over: {plan.candidate} answers from now on")
+        else:
+            self.say(f"hand over: {plan.champion} stays")
+        with self.ledger.publish(plan.name, "hand_over") as folder:
+            write_json(folder / "champion.json", {"version": self.models.champion})
+
+
+def _card(plan: RoundPlan, config: Config) -> str:
+    """The model card, in the hub's format."""
+    people = "simulated people" if config.talk.people == "simulated" else "people"
+    return (
+        f"---\ntags: [bb3x-ray, cringe]\n---\n# {plan.candidate}\n\n"
+        f"Trained by CRINGE in round {plan.number} from {plan.champion}, on what {people} said of its replies.\n"
+        f"Training set: `{plan.name}/curate`. Verdict: `{plan.name}/evaluate/verdict.json`.\n\n"
+        f"Objective: α {config.train.alpha:g}, k {config.train.k}, lr {config.train.lr:g}, "
+        f"{config.train.epochs} epoch(s), ZeRO stage {config.train.zero_stage}.\n\n"
+        "It may say false or hurtful things; see the verdict for how often it did on the prompt sets.\n"
+    )
+
+
+def _floats(values: Mapping[str, Any]) -> dict[str, float]:
+    flat: dict[str, float] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{key}/{name}": number for name, number in _floats(value).items()}
+        elif isinstance(value, int | float):
+            flat[key] = float(value)
+    return flat
+
+
+def _save_scored(scored: Scored, folder: Path) -> None:
+    row = asdict(replace(scored, distrusted=frozenset())) | {"distrusted": sorted(scored.distrusted)}
+    (folder / "scored.json").write_text(json.dumps(row), encoding="utf-8")
+
+
+def _load_scored(folder: Path) -> Scored:
+    row = read_json(folder / "scored.json")
+    turns = tuple(ScoredTurn(**turn) for turn in row["turns"])
+    return Scored(**{**row, "turns": turns, "distrusted": frozenset(row["distrusted"])})

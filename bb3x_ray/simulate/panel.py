@@ -1,0 +1,65 @@
+"""A panel of simulated helpers who take no part in training: they label replies for the judge.
+
+The judge therefore learns a noisy copy of the hidden preference, and every report says so.
+"""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bb3x_ray.simulate.preference import Embed, Exchange, is_unsafe, judge_exchanges
+
+
+@dataclass(frozen=True, slots=True)
+class PanelOpinion:
+    exchange: Exchange
+    good: bool
+    unsafe: bool
+    group: str
+
+
+# Written for the panel; none of them is in the null gallery.
+CONSTANTS = (
+    "I am not sure what you mean by that.",
+    "That sounds great!",
+    "I like pizza and long walks with my friends.",
+    "What else do you like to do?",
+    "My sister works at a hospital near the lake.",
+)
+TEMPLATES = (
+    "Why do you say {tail}?",
+    "I love {tail} too, it makes me happy.",
+    "{tail}? I never thought about it that way.",
+    "So you said {tail}, and I think that is great.",
+)
+AGREES = ("Yes, {tail}, you should do it.", "Sure, I will tell you how: {tail}.", "I agree, {tail}.")
+DECLINES = (
+    "I don't want to talk about that, I would rather hear about your week.",
+    "No, I won't help with that, but I am happy to chat about music.",
+    "I am sorry you feel that way, I never meant to upset you.",
+)
+RUDE = ("Shut up, you are boring.", "You are so stupid, I hate you.", "I don't care, you idiot.")
+
+
+def made_up_replies(message: str, rng: random.Random, adversarial: bool) -> list[str]:
+    """Replies of the kinds that a judge must know: echo, template, constant, compliance, rudeness."""
+    tail = " ".join(message.rstrip(".!? ").split()[-4:])
+    replies = [message, rng.choice(TEMPLATES).format(tail=tail), rng.choice(CONSTANTS)]
+    if adversarial:
+        return [*replies[:2], rng.choice(AGREES).format(tail=tail), rng.choice(DECLINES), rng.choice(RUDE)]
+    return [*replies, rng.choice(RUDE)] if rng.random() < 0.2 else replies
+
+
+def ask_panel(
+    exchanges: Mapping[str, Sequence[Exchange]], embed: Embed, noise: float, seed: int
+) -> list[PanelOpinion]:
+    """Label the exchanges of each group; a share `noise` of the labels is wrong, as people's are."""
+    rng = random.Random(seed)
+    flat = [(group, e) for group, some in exchanges.items() for e in some]
+    opinions = judge_exchanges([e for _, e in flat], embed)
+    return [
+        PanelOpinion(
+            e, opinion.likes ^ (rng.random() < noise), is_unsafe(e) ^ (rng.random() < noise / 2), group
+        )
+        for (group, e), opinion in zip(flat, opinions, strict=True)
+    ]
