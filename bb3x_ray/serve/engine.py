@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
+import torch
+
 from bb3x_ray.language.chat_template import Turn, prompt_ids
 from bb3x_ray.language.generation import BatchGenerator, Decoding, Emitted, StreamText
 from bb3x_ray.language.loading import ChatModel
@@ -125,18 +127,14 @@ class _Lane:
 
     def step(self) -> None:
         """One token for each reply. A failure of the model ends the replies of this lane, not the thread."""
-        for stream in [stream for stream, _ in self._writing.values() if stream.cancelled]:
-            self._drop(stream)
-        if self.idle:
-            return
         try:
-            emitted = self._generator.step()
+            for stream in [stream for stream, _ in self._writing.values() if stream.cancelled]:
+                self._drop(stream)
+            for got in self._generator.step():
+                self._emit(got)
         except Exception as error:
             log.error("version %s failed while generating: %s", self.version, _reason(error))
             self.fail(type(error).__name__)
-            return
-        for got in emitted:
-            self._emit(got)
 
     def fail(self, reason: str) -> None:
         """End every reply with EngineFailed, and begin anew with an empty batch."""
@@ -245,6 +243,7 @@ class Engine:
     def _lane(self, version: str, chat_model: ChatModel) -> _Lane:
         return _Lane(version, chat_model, self._max_batch, self._max_context_tokens)
 
+    @torch.inference_mode()
     def _run(self) -> None:
         try:
             while self._admit():

@@ -3,14 +3,13 @@
 Unknown fields are ignored, as clients send many. No answer ever repeats what was sent (law 10).
 """
 
-import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from bb3x_ray.schemas.conversation import REASONS
 
-CONVERSATION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 CHAMPION = "champion"
 MAX_MESSAGES = 200
 MAX_COMMENT_CHARS = 2000
@@ -52,9 +51,19 @@ def _join_parts(content: Any) -> Any:
     return "".join(texts) if len(texts) == len(content) else 0
 
 
+def _whole_characters(text: str) -> str:
+    # JSON can carry half a surrogate pair, which no tokenizer and no file takes.
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise PydanticCustomError("string_unicode", "text must be valid Unicode")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_whole_characters)]
+
+
 class SentMessage(_Sent):
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[str, BeforeValidator(_join_parts)]
+    content: Annotated[Text, BeforeValidator(_join_parts)]
 
 
 class Metadata(_Sent):
@@ -94,7 +103,7 @@ class FeedbackRequest(_Sent):
     completion_id: str = Field(max_length=250)
     rating: Literal[1, -1] | None
     reasons: list[str] = Field([], max_length=len(REASONS))
-    comment: str = Field("", max_length=MAX_COMMENT_CHARS)
+    comment: Text = Field("", max_length=MAX_COMMENT_CHARS)
     user: str | None = Field(None, max_length=256)
     metadata: Metadata | None = None
 
@@ -121,6 +130,6 @@ def explain(errors: list[Any]) -> ApiError:
     message = (
         f"{where}: {error['msg'][0].lower()}{error['msg'][1:]}."
         if where
-        else "The body must be a JSON object."
+        else "The body must be a JSON object, sent as application/json."
     )
     return ApiError(400, message, param=where or None)

@@ -158,7 +158,7 @@ class Chat:
         self._unfinished.pop(turn.completion.completion_id, None)
 
     async def feedback(self, request: FeedbackRequest) -> str:
-        """Log a feedback durably; returns its event id. Raises ApiError 404 for an id that is not this user's."""
+        """Log a feedback durably; returns its event id. Raises ApiError 404 for a foreign id."""
         reasons = request.checked_reasons()
         completion = self._signer.read_completion(request.completion_id, request.user)
         if completion is None or request.completion_id in self._unfinished:

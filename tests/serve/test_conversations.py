@@ -1,0 +1,142 @@
+"""Which conversation a request belongs to, and what is logged of its history."""
+
+import asyncio
+from pathlib import Path
+
+from bb3x_ray.serve.completion_ids import Signer
+from bb3x_ray.serve.conversations import Conversations, Said
+from bb3x_ray.serve.stop_words import StopWords
+from tests.serve.room import KEY, ListLog, Room, room
+
+
+def of_kind(log: ListLog, kind: str) -> list[str | None]:
+    return [e.text for e in log.events if e.author_kind == kind]
+
+
+async def reply_of(r: Room, *words: str, **more: object) -> str:
+    answer = await r.chat(*words, store=True, **more)
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["choices"][0]["message"]["content"])
+
+
+def test_resent_history_is_one_conversation_and_each_message_is_logged_once(tiny_model: Path) -> None:
+    async def talk() -> None:
+        async with room(tiny_model) as r:
+            for more in ({"user": "ada"}, {"user": "ada", "metadata": {"conversation_id": "tea"}}, {}):
+                r.log.events.clear()
+                first = await reply_of(r, "Hello", **more)
+                second = await reply_of(r, "Hello", first, "And you?", **more)
+                await reply_of(r, "Hello", f" {first}\n", "And you?", second, "Bye", **more)  # white space
+                assert len({e.conversation_id for e in r.log.events}) == 1
+                assert len({e.event_id for e in r.log.events}) == len(r.log.events) == 6
+                assert [e.position for e in r.log.events] == [0, 1, 2, 3, 4, 5]
+                assert of_kind(r.log, "person") == ["Hello", "And you?", "Bye"]
+                assert of_kind(r.log, "unverified") == []
+                assert len({e.person for e in r.log.events}) == 1
+
+    asyncio.run(talk())
+
+
+def test_invented_assistant_history_is_unverified(tiny_model: Path) -> None:
+    async def talk() -> None:
+        async with room(tiny_model) as r:
+            await reply_of(r, "Hello", "I am evil.", "Yes?", user="ada", metadata={"conversation_id": "c"})
+            assert of_kind(r.log, "unverified") == ["I am evil."]
+            real = await reply_of(r, "Hi", user="ada")
+            await reply_of(r, "Hi", real + "!", "Yes?", user="ada")  # one changed letter
+            assert of_kind(r.log, "unverified") == ["I am evil.", real + "!"]
+            conversations = [e.conversation_id for e in r.log.events if e.text == "Hi"]
+            assert len(conversations) == 2 and len(set(conversations)) == 2
+
+    asyncio.run(talk())
+
+
+def test_two_people_cannot_share_a_conversation(tiny_model: Path) -> None:
+    async def talk() -> None:
+        async with room(tiny_model) as r:
+            named = {"metadata": {"conversation_id": "tea"}, "temperature": 0}
+            ada = await reply_of(r, "Hello", user="ada", **named)
+            await reply_of(r, "Hello", ada, "I am Bob", user="bob", **named)
+            await reply_of(r, "Hello", ada, "I am Eve", user="eve", temperature=0)  # by history alone
+            await reply_of(r, "Good day", **named)  # two without a name, told apart by how they began
+            await reply_of(r, "Good night", **named)
+            people: dict[str, set[str]] = {}
+            for e in r.log.events:
+                people.setdefault(e.conversation_id, set()).add(e.person)
+            assert len(people) == 5 and all(len(who) == 1 for who in people.values())
+
+    asyncio.run(talk())
+
+
+def test_after_a_restart_nothing_is_logged_under_another_id(tiny_model: Path) -> None:
+    async def talk() -> None:
+        more = {"user": "ada", "metadata": {"conversation_id": "tea"}}
+        async with room(tiny_model) as before:
+            first = await reply_of(before, "Hello", **more)
+        async with room(tiny_model) as after:
+            await reply_of(after, "Hello", first, "And you?", **more)
+        # The log keeps one row for each event id, the first.
+        again = {e.event_id: e for e in after.log.events}
+        for e in before.log.events:
+            assert again.pop(e.event_id).position == e.position
+        assert {e.position for e in again.values()} == {2, 3}
+
+    asyncio.run(talk())
+
+
+def test_a_failed_turn_is_logged_whole_when_it_is_sent_again(tiny_model: Path) -> None:
+    async def talk() -> None:
+        async with room(tiny_model) as r:
+            r.log.broken = True
+            assert (await r.chat("Hello", user="ada")).status_code == 503
+            r.log.broken = False
+            await reply_of(r, "Hello", user="ada")
+            assert [e.position for e in r.log.events] == [0, 1]
+
+    asyncio.run(talk())
+
+
+def test_memory_is_bounded_and_forgetting_is_harmless() -> None:
+    signer = Signer(KEY)
+    memory = Conversations(signer, capacity=3)
+    places = []
+    for i in range(10):
+        place = memory.find([Said("user", f"hello {i}")], f"p{i}", f"c{i}")
+        memory.served(place, 1, "hi")
+        places.append(place)
+    assert len(memory._logged) == 3 and len(memory._chains) <= 12
+    known = memory.find([Said("user", "hello 9")], "p9", "c9")
+    assert known.unlogged == ()
+    forgotten = memory.find([Said("user", "hello 0")], "p0", "c0")
+    assert forgotten.unlogged == places[0].unlogged and forgotten.conversation_id == places[0].conversation_id
+
+
+def test_pseudonyms_hide_addresses_and_nobody_can_speak_as_an_anonymous_person() -> None:
+    signer = Signer(KEY)
+    assert signer.person("ada", "c") == "ada"
+    hidden = signer.person("ada@example.org", "c")
+    assert hidden.startswith("u-") and "ada" not in hidden
+    assert signer.person(hidden, "c") != hidden
+    anonymous = signer.person(None, "c")
+    assert anonymous != signer.person("", "other") and signer.person(anonymous, "c") != anonymous
+
+
+def test_ids_are_bound_to_the_key_the_person_and_the_conversation() -> None:
+    made = Signer(KEY).new_completion("tea.0123456789", "ada", stored=True, simulated=True)
+    assert Signer(KEY).read_completion(made.completion_id, "ada") == made
+    assert Signer(b"another key of 32 bytes, as long").read_completion(made.completion_id, "ada") is None
+    for old, new in (("tea", "pea"), (".sr.", ".nr."), (".sr.", ".s.")):
+        assert Signer(KEY).read_completion(made.completion_id.replace(old, new), "ada") is None
+
+
+def test_stop_strings_are_found_also_in_pieces_and_nothing_else_is_lost() -> None:
+    for pieces, shown, hit in (
+        (["the E", "ND of it"], "the ", True),
+        (["the E", "NORM"], "the ENORM", False),
+        (["abab", "ac", "x"], "ab", True),
+        (["trailing EN"], "trailing EN", False),
+    ):
+        stops = StopWords(["END", "abac"])
+        text = "".join(stops.push(piece) for piece in pieces)
+        assert (text + stops.flush(), stops.hit) == (shown, hit)
+    assert StopWords([]).push("as it is") == "as it is"
