@@ -56,6 +56,7 @@ class ServeConfig(Section):
     num_replicas: int = Field(1, ge=1)
     num_cpus: float = Field(0.5, ge=0)
     num_gpus: float = Field(0, ge=0)
+    threads: int = Field(0, ge=0, description="CPU threads of one replica; 0: as many as there are cores")
     max_batch: int = Field(48, ge=1, description="replies generated together by one replica")
     max_queued: int = Field(200, ge=1, description="requests that may wait before the server answers 429")
     max_message_chars: int = Field(4000, ge=1)
@@ -126,7 +127,10 @@ class TrainConfig(Section):
     workers: int = Field(1, ge=1)
     cpus_per_worker: float = Field(1, gt=0)
     gpus_per_worker: float = Field(0, ge=0)
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="of multiplications, weights stay float32; auto: bfloat16 where the hardware has it",
+    )
     max_failures: int = Field(1, ge=0)
 
 
