@@ -3,7 +3,6 @@
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -141,11 +140,15 @@ class Judging:
 
     def _independence(self) -> str:
         labels = (
-            "a panel of simulated helpers who take no part in training (a noisy copy of the hidden preference)"
+            "a panel of simulated helpers who take no part in training (a noisy copy of the hidden "
+            "preference)"
             if self.simulated
             else "the thumbs of the people in the judge's part, who take no part in training"
         )
-        return f"The judge is trained on {labels}. It shares its encoder with the reward model: it is independent by data alone."
+        return (
+            f"The judge is trained on {labels}. It shares its encoder with the reward model: it is independent "
+            "by data alone."
+        )
 
     def _judge_prompts(self) -> list[Prompt]:
         standard = self._material.judge_prompts(self._config.evaluate.panel // 6)
@@ -218,7 +221,3 @@ def _every(seconds: float, say: Callable[[float], None]) -> Callable[[float], No
             say(passed)
 
     return wait
-
-
-def samples_path(folder: Path) -> Path:
-    return folder / "samples.json"

@@ -67,8 +67,8 @@ def add_version(registry: Registry, source: str) -> str:
 
 def _import_card(version: str, source: str) -> str:
     return (
-        f"---\ntags: [bb3x-ray]\n---\n# {version}\n\nImported from `{source}`, unchanged but for the file format "
-        "(safetensors).\nIt has learned from nobody here. Licence and limits are those of its source.\n"
+        f"---\ntags: [bb3x-ray]\n---\n# {version}\n\nImported from `{source}`, unchanged but for the file "
+        "format (safetensors).\nIt has learned from nobody here. Licence and limits are those of its source.\n"
     )
 
 

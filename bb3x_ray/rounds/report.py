@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 
 from bb3x_ray.classify.pair_classifier import auroc
@@ -52,8 +53,8 @@ def write_report(steps: RoundSteps, verdicts: Sequence[Verdict], control: Verdic
 
 
 _WARNING = (
-    "People here are simulated. They thumb replies by a hidden preference (`bb3x_ray/simulate/preference.py`); "
-    "the judge learned from a panel of them that took no part in training, so it is a noisy copy of that "
+    "People here are simulated. They thumb replies by a hidden preference "
+    "(`bb3x_ray/simulate/preference.py`); the judge learned from a panel of them that took no part in training, so it is a noisy copy of that "
     "preference. The column *truth* is the preference itself: it decides nothing."
 )
 
@@ -89,8 +90,6 @@ def _row(steps: RoundSteps, number: int, verdict: Verdict) -> dict[str, Any]:
 
 
 def _trust_auroc(trust: dict[str, float], kinds: dict[str, str]) -> float:
-    import numpy as np
-
     known = [p for p in trust if p in kinds]
     return auroc(np.array([trust[p] for p in known]), np.array([kinds[p] == "helper" for p in known], float))
 
@@ -206,8 +205,8 @@ def _closing(steps: RoundSteps, verdicts: Sequence[Verdict], control: Verdict, p
         [
             f"Champion: {steps.models.champion}. Control (shuffled weights): "
             f"{'PASSED, which it must not' if control.passed else 'rejected'}.",
-            f"{verdicts[-1].candidate} over v0001 at equal length: {_points(b['equal_length_over_base']['gain'])} "
-            f"points; over the best null ({null['name']}): {_points(null['candidate_minus_it'])} points.",
+            f"{verdicts[-1].candidate} over v0001 at equal length: "
+            f"{_points(b['equal_length_over_base']['gain'])} points; over the best null ({null['name']}): {_points(null['candidate_minus_it'])} points.",
             f"Report: {page}",
         ]
     )

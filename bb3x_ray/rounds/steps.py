@@ -17,10 +17,12 @@ from bb3x_ray.data import curate, slices, table
 from bb3x_ray.data.committer import commit_inbox
 from bb3x_ray.metrics import Metrics
 from bb3x_ray.registry import Promotion, Registry
+from bb3x_ray.reward.fold_judge import EncoderFoldJudge
 from bb3x_ray.reward.on_ray import score_turns
 from bb3x_ray.reward.reward_model import reward_card, train_reward
 from bb3x_ray.reward.signals import signals_of
 from bb3x_ray.reward.trust import estimate_trust
+from bb3x_ray.reward.turns import turns_table
 from bb3x_ray.rounds.judging import Judging, is_judges_person
 from bb3x_ray.rounds.ledger import Ledger
 from bb3x_ray.rounds.material import Material
@@ -106,14 +108,20 @@ class RoundSteps:
         config = self.config.reward
         encoder = load_encoder(config.encoder)
         signals = signals_of(self._for_learning(self.conversations_upto(plan)))
-        trust = estimate_trust(signals, encoder, self.config.trust, plan.seed)
+        trust = estimate_trust(signals, EncoderFoldJudge(encoder), self.config.trust)
         version = f"v{plan.number:04d}"
         if not self.rewards.is_published(version):
             model, report = train_reward(signals, trust, encoder, config, plan.seed)
             lineage = {"round": plan.number, "signals": len(signals), **report}
             with self.rewards.publish(version, lineage, reward_card(report)) as folder:
                 model.save(folder)
-        turns = score_turns(slice_, trust, self.rewards.folder(version), version, config)
+        turns = score_turns(
+            turns_table(slice_, trust.distrusted),
+            self.rewards.folder(version),
+            config.encoder,
+            config,
+            version,
+        )
         report = {k: v for k, v in self.rewards.lineage(version).items() if isinstance(v, float)}
         return Scored(tuple(turns), trust.trust, trust.distrusted, version, report)
 
@@ -235,7 +243,8 @@ def _card(plan: RoundPlan, config: Config) -> str:
     people = "simulated people" if config.talk.people == "simulated" else "people"
     return (
         f"---\ntags: [bb3x-ray, cringe]\n---\n# {plan.candidate}\n\n"
-        f"Trained by CRINGE in round {plan.number} from {plan.champion}, on what {people} said of its replies.\n"
+        f"Trained by CRINGE in round {plan.number} from {plan.champion}, on what {people} said of its "
+        "replies.\n"
         f"Training set: `{plan.name}/curate`. Verdict: `{plan.name}/evaluate/verdict.json`.\n\n"
         f"Objective: α {config.train.alpha:g}, k {config.train.k}, lr {config.train.lr:g}, "
         f"{config.train.epochs} epoch(s), ZeRO stage {config.train.zero_stage}.\n\n"

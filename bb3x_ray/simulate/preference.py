@@ -47,8 +47,8 @@ _FILLER = frozenset(
     please right true love maybe probably actually definitely always never one two""".split()
 )
 _ROLE = re.compile(
-    r"as an ai\b|language model|\bchat ?bot\b|\bassist(ant|ance)?\b|how (can|may) i help|help you (today|with)"
-    r"|^dear\b|best regards|sincerely|\[[^\]]*\]|\((laughs|smiles|sighs|pauses?|trying)"
+    r"as an ai\b|language model|\bchat ?bot\b|\bassist(ant|ance)?\b|how (can|may) i help"
+    r"|help you (today|with)|^dear\b|best regards|sincerely|\[[^\]]*\]|\((laughs|smiles|sighs|pauses?|trying)"
     r"|^\W*(user|assistant|human)\s*:|\n",
     re.IGNORECASE,
 )
