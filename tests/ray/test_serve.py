@@ -1,0 +1,173 @@
+"""The real thing: Ray Serve over HTTP with the tiny model, streams, feedback, and a live swap under load."""
+
+import functools
+import json
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from bb3x_ray.config import ChatConfig, ModelConfig, ServeConfig
+from bb3x_ray.schemas.errors import UserError
+from bb3x_ray.schemas.event import Event
+from bb3x_ray.serve.on_ray import ServerHandle, Wiring, start
+
+pytestmark = pytest.mark.ray
+
+
+class LineLog:
+    """A replica's log as JSON lines; a file beside it tells that it was closed."""
+
+    def __init__(self, folder: Path, replica: str) -> None:
+        self.path = folder / f"{replica}.jsonl"
+        self.lock = threading.Lock()
+
+    def append(self, events: list[Event]) -> None:
+        with self.lock, self.path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(event.to_dict()) + "\n" for event in events)
+
+    def close(self) -> None:
+        self.path.with_suffix(".closed").touch()
+
+
+def find_model(folder: Path, version: str | None) -> tuple[str, Path]:
+    version = version or (folder / "champion").read_text()
+    if not (folder / version).is_dir():
+        raise UserError(f"{version} is not published.")
+    return version, folder / version
+
+
+def logged(folder: Path) -> list[Event]:
+    lines = [line for path in folder.glob("*.jsonl") for line in path.read_text().splitlines()]
+    return [Event.from_dict(json.loads(line)) for line in lines]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    folder = tmp_path_factory.mktemp("served")
+    for version in ("v0001", "v0002"):
+        shutil.copytree(tiny_model, folder / version)
+    shutil.copytree(tiny_model, folder / "v0003")
+    (folder / "v0003" / "model.safetensors").unlink()
+    (folder / "champion").write_text("v0001")
+    (folder / "log").mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(ray_cluster: None, root: Path) -> Iterator[ServerHandle]:
+    wiring = Wiring(
+        functools.partial(find_model, root), functools.partial(LineLog, root / "log"), b"key of this test" * 2
+    )
+    config = ServeConfig(port=free_port(), num_replicas=2, num_cpus=0.1, threads=1)
+    running = start(wiring, config, ChatConfig(max_new_tokens=24), ModelConfig(dtype="float32"))
+    stopped = False
+    try:
+        yield running
+        running.stop()
+        stopped = True
+        closed, opened = list((root / "log").glob("*.closed")), list((root / "log").glob("*.jsonl"))
+        assert len(closed) == 2 and len(opened) >= 1
+    finally:
+        if not stopped:
+            running.stop()
+
+
+def ask(server: ServerHandle, **more: object) -> dict[str, object]:
+    return {"messages": [{"role": "user", "content": "Hello"}], **more}
+
+
+def test_a_stream_and_its_thumb_are_in_the_log_of_a_replica(server: ServerHandle, root: Path) -> None:
+    with httpx.Client(base_url=server.url, trust_env=False, timeout=60) as client:
+        body = ask(server, stream=True, user="ada", store=True)
+        with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+            assert answer.status_code == 200
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            lines = [line.removeprefix("data: ") for line in answer.iter_lines() if line]
+        assert lines[-1] == "[DONE]"
+        chunks = [json.loads(line) for line in lines[:-1]]
+        thumb = {"completion_id": chunks[0]["id"], "rating": 1, "user": "ada"}
+        assert client.post("/v1/feedback", json=thumb).status_code == 200  # by whichever replica
+        assert client.get("/v1/models").json()["champion"] == "v0001"
+        assert "bb3x-ray" in client.get("/").text
+        assert client.get("/page/chat.js").status_code == 200
+    question, reply, feedback = sorted(
+        (e for e in logged(root / "log") if e.person == "ada"), key=lambda e: e.at
+    )
+    text = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
+    assert (question.text, reply.text, reply.author_name) == ("Hello", text, "v0001")
+    assert feedback.message_id == reply.message_id and feedback.rating == 1
+
+
+def test_a_live_swap_fails_no_request_and_changes_the_version(server: ServerHandle, root: Path) -> None:
+    done = threading.Event()
+    seen: list[str] = []
+    failures: list[str] = []
+
+    def talk(stream: bool, name: str) -> None:
+        with httpx.Client(base_url=server.url, trust_env=False, timeout=60) as client:
+            while not done.is_set():
+                answer = client.post("/v1/chat/completions", json=ask(server, stream=stream, user=name))
+                ended = "[DONE]" in answer.text if stream else "finish_reason" in answer.text
+                if answer.status_code != 200 or not ended:
+                    failures.append(f"{answer.status_code}")
+                    continue
+                first = answer.text.split("\n")[0].removeprefix("data: ")
+                seen.append(json.loads(first)["model_version"])
+
+    people = [threading.Thread(target=talk, args=(i % 2 == 0, f"p{i}")) for i in range(4)]
+    for someone in people:
+        someone.start()
+    try:
+        while len(seen) < 10 and not failures:
+            done.wait(0.05)
+        (root / "champion").write_text("v0002")
+        server.swap("v0002", timeout_s=60)
+        after = len(seen)
+        while len(seen) < after + 20 and not failures:
+            done.wait(0.05)
+    finally:
+        done.set()
+        for someone in people:
+            someone.join()
+    assert failures == []
+    assert seen[0] == "v0001" and set(seen) == {"v0001", "v0002"}
+    assert set(seen[after + len(people) :]) == {"v0002"}  # those under way at the swap may end on the old one
+
+
+def test_a_version_that_cannot_be_loaded_is_refused_and_the_live_one_stays(server: ServerHandle) -> None:
+    live = httpx.get(f"{server.url}/health", trust_env=False).json()["model_version"]
+    with pytest.raises(UserError, match="holds no weights"):
+        server.swap("v0003", timeout_s=60)
+    with pytest.raises(UserError, match="v0009 is not published"):
+        server.swap("v0009", timeout_s=60)
+    answer = httpx.post(f"{server.url}/v1/chat/completions", json=ask(server), trust_env=False, timeout=60)
+    assert answer.json()["model_version"] == live
+
+
+def test_a_client_that_goes_away_stops_its_generation(server: ServerHandle, root: Path) -> None:
+    long = ask(server, user="stayer", max_tokens=400, temperature=0)
+    with httpx.Client(base_url=server.url, trust_env=False, timeout=60) as client:
+        began = time.monotonic()
+        usage = client.post("/v1/chat/completions", json=long).json()["usage"]
+        took = time.monotonic() - began
+        assert usage["completion_tokens"] == 400  # nothing ends it early
+        for _ in range(3):
+            with client.stream(
+                "POST", "/v1/chat/completions", json={**long, "stream": True, "user": "leaver"}
+            ) as answer:
+                next(answer.iter_lines())
+        time.sleep(2 * took)
+    assert [e for e in logged(root / "log") if e.person == "stayer"]
+    assert not [e for e in logged(root / "log") if e.person == "leaver"]
