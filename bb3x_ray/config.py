@@ -95,9 +95,7 @@ class TrustConfig(Section):
 
 class RewardConfig(Section):
     encoder: str = Field("minilm", description="minilm (embedded) or a Hugging Face encoder")
-    epochs: int = Field(4, ge=1)
-    lr: float = Field(3e-4, gt=0)
-    batch_size: int = Field(16, ge=1)
+    l2: float = Field(0.1, gt=0, description="penalty on the reward model's weights")
     imitate_above: float = Field(0.6, ge=0, le=1)
     avoid_below: float = Field(0.4, ge=0, le=1)
     actors: int = Field(1, ge=1)

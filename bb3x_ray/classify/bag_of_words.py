@@ -22,7 +22,7 @@ class Logistic:
     """Weighted logistic regression with an L2 penalty on everything but the intercept."""
 
     def __init__(self, weights: np.ndarray, intercept: float) -> None:
-        self._weights, self._intercept = weights, intercept
+        self.weights, self.intercept = weights, intercept
 
     @classmethod
     def fit(cls, x: np.ndarray, y: np.ndarray, w: np.ndarray, l2: float) -> "Logistic":
@@ -52,7 +52,11 @@ class Logistic:
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """P(label = 1), float64 [N]."""
-        return 1 / (1 + np.exp(-(np.asarray(x, np.float64) @ self._weights + self._intercept)))
+        return 1 / (1 + np.exp(-self.logits(x)))
+
+    def logits(self, x: np.ndarray) -> np.ndarray:
+        """Log odds of label 1, float64 [N]."""
+        return np.asarray(np.asarray(x, np.float64) @ self.weights + self.intercept)
 
 
 class BagOfWords:

@@ -47,26 +47,26 @@ def signals_of(conversations: Sequence[Conversation]) -> list[Signal]:
     """Every reply of a model or an ingested bot with a standing thumb of the conversation's person.
 
     Canned replies are left out: a thumb on one says whether the topic was sensitive, not whether the
-    model is good. So are replies without text (no consent to store them).
+    model is good. So are replies without text (no consent to store them). A conversation that went on
+    may be given twice: the later one counts.
     """
-    signals = []
+    signals: dict[str, Signal] = {}
     for conversation in conversations:
         thumbs = thumbs_of(conversation)
         for index, message in enumerate(conversation.messages):
             rating = thumbs.get(message.message_id)
+            signals.pop(message.message_id, None)
             if rating is None or not message.author.can_be_trained_on or not message.text:
                 continue
-            signals.append(
-                Signal(
-                    conversation.conversation_id,
-                    message.message_id,
-                    conversation.person,
-                    context_text(conversation.context_of(index)),
-                    message.text,
-                    int(rating > 0),
-                )
+            signals[message.message_id] = Signal(
+                conversation.conversation_id,
+                message.message_id,
+                conversation.person,
+                context_text(conversation.context_of(index)),
+                message.text,
+                int(rating > 0),
             )
-    return signals
+    return list(signals.values())
 
 
 def weak_pairs(

@@ -93,8 +93,9 @@ def fold_errors(
     fold = np.array([fold_of(signal, folds) for signal in signals])
     errors = np.full(len(signals), 0.5)
     for held_out in range(folds):
-        test, train = np.flatnonzero(fold == held_out), np.flatnonzero(fold != held_out)
-        if len(test) and len(train):
+        test = np.flatnonzero(fold == held_out).tolist()
+        train = np.flatnonzero(fold != held_out).tolist()
+        if test and train:
             p = fold_judge([signals[i] for i in train], weights[train], [signals[i] for i in test])
             labels = np.array([signals[i].label for i in test])
             errors[test] = np.where(labels == 1, 1 - p, p)
