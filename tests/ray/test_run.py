@@ -1,0 +1,158 @@
+"""The whole of `bb3x run`, with a tiny random model: real Ray, Serve, Data, Train and DeepSpeed.
+
+Nothing good can be learned here; what is tested is that the loop closes, and that a run killed in any
+step after the slice is pinned ends with the same verdict.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from bb3x_ray.registry import Registry
+from bb3x_ray.storage import Storage
+from tests.tiny import make_tiny_model
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+ROOT = Path(__file__).parents[2]
+
+CONFIG = """
+name: tiny
+rounds: {rounds}
+storage: {{root: {root}}}
+model: {{source: {model}, dtype: float32}}
+chat: {{system_prompt: Chat., max_new_tokens: 8, max_context_tokens: 256}}
+serve: {{port: {port}}}
+talk: {{helpers: 8, trolls: 4, turns_per_conversation: 2, noise: 0.2}}
+reward: {{epochs: 2}}
+curate: {{human_rows: 6, max_tokens: 96}}
+train: {{rows_per_step: 8, lr: 1e-3}}
+evaluate: {{standard: 8, adversarial: 4, perplexity_messages: 8, panel: 120, judge_epochs: 2, bootstrap: 200}}
+metrics: {{wandb: disabled}}
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def write_config(folder: Path, root: Path, rounds: int) -> Path:
+    model = folder / "model"
+    if not model.is_dir():
+        make_tiny_model(model)
+    path = folder / f"{root.name}.yaml"
+    path.write_text(CONFIG.format(rounds=rounds, root=root, model=model, port=free_port()))
+    return path
+
+
+def start_run(config: Path) -> subprocess.Popen[str]:
+    env = {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
+    env.pop("RAY_ADDRESS", None)
+    return subprocess.Popen(
+        [sys.executable, "-m", "bb3x_ray.cli", "run", "--config", str(config)],
+        cwd=ROOT,
+        env=env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def run_until(config: Path, words: str) -> list[str]:
+    """Run until a line with `words` is printed, then kill the driver. Returns what was printed."""
+    process = start_run(config)
+    lines = []
+    assert process.stdout
+    for line in process.stdout:
+        lines.append(line)
+        if words in line:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            return lines
+    raise AssertionError(f"{words!r} was never printed:\n{''.join(lines)}")
+
+
+def run_whole(config: Path) -> str:
+    process = start_run(config)
+    out, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, out
+    return out
+
+
+def verdict_of(root: Path) -> dict[str, object]:
+    verdict: dict[str, object] = json.loads((root / "rounds/0001/evaluate/verdict.json").read_text())
+    return verdict
+
+
+def test_the_loop_closes(tmp_path: Path) -> None:
+    """One round: people talk over HTTP, the model learns, a verdict falls, the control is rejected."""
+    root = tmp_path / "store"
+    out = run_whole(write_config(tmp_path, root, rounds=1))
+    storage = Storage(root)
+    models = Registry(storage, "models")
+    verdict = verdict_of(root)
+    assert models.versions() == ["v0001", "v0002", "v0003"]
+    assert models.champion == ("v0002" if verdict["passed"] else "v0001")
+    assert not json.loads((root / "rounds/control/verdict.json").read_text())["passed"]
+    slice_ = storage.manifest("rounds/0001/collect")
+    assert slice_["bot_turns"] == 24
+    assert slice_["thumbs_up"] + slice_["thumbs_down"] == 24
+    report = (root / "reports/report.md").read_text()
+    assert report.startswith("# SIMULATED PEOPLE")
+    assert (root / "reports/rounds.png").stat().st_size > 10_000
+    assert "SIMULATED PEOPLE" in out
+    assert "Traceback" not in out
+    rooms = {json.loads(line)["room"] for line in (root / "metrics/metrics.jsonl").read_text().splitlines()}
+    assert {"score", "curate", "train", "evaluate", "rounds/1"} <= rooms
+
+
+def test_killed_anywhere_it_goes_on(tmp_path: Path) -> None:
+    """From one pinned slice: killed in every step, and undisturbed, with the same verdict."""
+    disturbed = tmp_path / "disturbed"
+    config = write_config(tmp_path, disturbed, rounds=1)
+    run_until(config, "collect:")
+    undisturbed = tmp_path / "undisturbed"
+    shutil.copytree(disturbed, undisturbed)
+    for words in ("score:", "train: step 1", "v0002 answers", "evaluate:"):
+        run_until(config, words)
+    run_whole(config)
+    run_whole(write_config(tmp_path, undisturbed, rounds=1))
+    assert verdict_of(disturbed) == verdict_of(undisturbed)
+    assert Registry(Storage(disturbed)).champion == Registry(Storage(undisturbed)).champion
+
+
+def test_bb3x_serve_answers_until_it_is_stopped(tmp_path: Path) -> None:
+    """`bb3x serve` answers, streams, takes a thumb, and stops at a signal."""
+    root = tmp_path / "store"
+    config = write_config(tmp_path, root, rounds=1)
+    port = int(config.read_text().split("serve: {port: ")[1].split("}")[0])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bb3x_ray.cli", "serve", "--config", str(config)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        text=True,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert process.stdout
+        assert any("chat with v0001" in line for line in process.stdout)
+        url = f"http://127.0.0.1:{port}"
+        body = {"messages": [{"role": "user", "content": "Hello there"}], "user": "ada", "store": True}
+        reply = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).json()
+        assert reply["model_version"] == "v0001"
+        thumb = {"completion_id": reply["id"], "rating": 1, "user": "ada"}
+        assert httpx.post(f"{url}/v1/feedback", json=thumb, timeout=60).status_code == 200
+        assert "<title>" in httpx.get(url, timeout=60).text
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=120) == 0
+    assert list((root / "inbox").glob("*.jsonl")), "the log is sealed when the server stops"
