@@ -40,27 +40,30 @@ def test_a_swap_under_load_fails_nothing_and_each_reply_is_of_one_version(tiny_m
     async def talk() -> None:
         async with room(tiny_model) as r:
             stop = asyncio.Event()
-            seen: list[tuple[int, str]] = []
+            seen: list[str] = []
 
             async def person(name: str) -> None:
                 while not stop.is_set():
                     chunks = await r.stream("Hello", user=name, max_tokens=20)
                     versions = {chunk["model_version"] for chunk in chunks[:-1]}
                     assert len(versions) == 1 and chunks[-1] == {}
-                    seen.append((len(seen), versions.pop()))
+                    seen.append(versions.pop())
+
+            async def until_seen(version: str) -> None:
+                while seen.count(version) < 6 and not any(person.done() for person in people):
+                    await asyncio.sleep(0.01)
 
             people = [asyncio.create_task(person(f"p{i}")) for i in range(6)]
-            await asyncio.sleep(0.3)
+            await until_seen("v0001")
             for version in ("v0002", "v0003"):
                 model = await asyncio.to_thread(tiny, tiny_model)
                 r.engine.swap(version, model)
-                await asyncio.sleep(0.3)
+                await until_seen(version)
             stop.set()
             await asyncio.gather(*people)
-            versions = [version for _, version in seen]
-            assert set(versions) == {"v0001", "v0002", "v0003"}
+            assert set(seen) == {"v0001", "v0002", "v0003"}
             assert (await r.chat("Hello")).json()["model_version"] == "v0003"
-            assert {e.author_name for e in r.log.events if e.author_kind == "model"} == set(versions)
+            assert {e.author_name for e in r.log.events if e.author_kind == "model"} == set(seen)
 
     asyncio.run(talk())
 

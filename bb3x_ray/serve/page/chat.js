@@ -50,7 +50,7 @@ async function reply(words) {
   try {
     for await (const part of streamReply(asked, { user, conversation, share: share.checked, signal: here.signal })) {
       if (running !== here) return;
-      bubble.textContent = part.text;
+      bubble.textContent = part.text.trimStart();
       if (part.done) finish(item, part, asked);
       item.scrollIntoView({ block: "end" });
     }

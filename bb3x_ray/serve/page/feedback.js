@@ -14,13 +14,13 @@ const REASONS = {
 export function thumbs(completionId, user, say) {
   const row = element("div", { className: "thumbs", role: "group", ariaLabel: "Rate this reply" });
   const state = { rating: null, reasons: new Set(), comment: "" };
-  const up = thumb("👍", "Good reply", 1);
-  const down = thumb("👎", "Bad reply", -1);
+  const up = thumb("up", "Good reply", 1);
+  const down = thumb("down", "Bad reply", -1);
   const picker = reasonPicker(state, send);
   row.append(up, down);
 
-  function thumb(sign, name, rating) {
-    const button = element("button", { type: "button", className: "thumb", textContent: sign, title: name, ariaLabel: name });
+  function thumb(kind, name, rating) {
+    const button = element("button", { type: "button", className: `thumb ${kind}`, title: name, ariaLabel: name });
     button.setAttribute("aria-pressed", "false");
     button.addEventListener("click", () => press(state.rating === rating ? null : rating));
     return button;
@@ -39,7 +39,7 @@ export function thumbs(completionId, user, say) {
   function show() {
     up.setAttribute("aria-pressed", String(state.rating === 1));
     down.setAttribute("aria-pressed", String(state.rating === -1));
-    if (state.rating === -1) row.after(picker);
+    if (state.rating === -1) row.parentElement.after(picker);
     else picker.remove();
   }
 
