@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
 
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.train.batches import Batch
@@ -27,6 +26,8 @@ Gather = Callable[[list[nn.Parameter]], AbstractContextManager[Any]]
 
 def load_parent(folder: Path) -> Any:
     """A causal model in float32, from safetensors only. Raises UserError when the folder has no weights."""
+    from transformers import AutoModelForCausalLM  # late: Ray's controller imports this room and needs none
+
     if not any(folder.glob("*.safetensors")):
         raise UserError(f"{folder}: no safetensors weights there; import the model again.")
     model = AutoModelForCausalLM.from_pretrained(

@@ -4,9 +4,11 @@ import os
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 import torch.distributed as dist
 from ray import train as ray_train
@@ -109,6 +111,8 @@ def _fit(order: dict[str, Any], folder: Path, config: TrainConfig) -> None:
             failure_config=FailureConfig(max_failures=config.max_failures),
         ),
     )
+    # How often Ray looks whether workers are done, in seconds; its default of 2 is idle time here.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     try:
         trainer.fit()
     except WorkerGroupError as error:
@@ -135,44 +139,61 @@ def _work(order: dict[str, Any]) -> None:
         write_json(folder / "result.json", result)
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Which worker this is."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+
 def _train_and_export(order: dict[str, Any], folder: Path) -> dict[str, Any]:
     config = TrainConfig.model_validate(order["config"])
     context = ray_train.get_context()
-    rank, world = context.get_world_rank(), context.get_world_size()
+    place = _Place(context.get_world_rank(), context.get_world_size(), get_device())
     _use_threads(context.get_local_world_size())
-    torch.manual_seed(order["seed"] + rank)  # dropout, where a model has it
-    device = get_device()
+    torch.manual_seed(order["seed"] + place.rank)  # dropout, where a model has it
     table = batches.read_rows(Path(order["training_set"]))
     plan = batches.load_plan(folder / "plan.json")
     parent = Path(order["parent"])
-    model, probe, pad_id = _together(lambda: _load(parent, table, config), world)
-    probe = probe.to(device)
-    module = ConversationLoss(model, config.alpha, config.k, order["seed"], config.dtype == "bfloat16")
-    engine = _engine(module, config)
+    model, probe, pad_id = _together(lambda: _load(parent, table, config, place), place.world)
+    engine = _engine(_module(model, config, order["seed"], place.device), config)
     ready_at = time.time()
+    history = _run_plan(engine, table, plan, config, place, pad_id, folder / "progress.jsonl")
+    _check_steps(engine, history, len(plan.steps))
+    begun = time.time()
+    _export(engine, probe, parent, Path(order["out"]), config, place)
+    metrics = progress.total(history) | {"export_seconds": time.time() - begun}
+    return {"metrics": metrics, "ready_at": ready_at}
+
+
+def _run_plan(
+    engine: Any,
+    table: pa.Table,
+    plan: batches.Plan,
+    config: TrainConfig,
+    place: _Place,
+    pad_id: int,
+    told: Path,
+) -> list[dict[str, float]]:
+    """Every step of the plan; its metrics, the same on all ranks. Rank 0 tells each in the file `told`."""
     schedule = Schedule(config.lr, config.warmup_steps, len(plan.steps))
-    history: list[dict[str, float]] = []
+    history = []
     for step in range(len(plan.steps)):
         begun = time.time()
         rate = schedule.at(step)
         for group in engine.optimizer.param_groups:
             group["lr"] = rate
-        rows = table.take(list(plan.rows_of(step, rank, world))).to_pylist()
-        count = plan.micro_batches(step, world, config.micro_rows)
-        micro = [b.to(device) for b in batches.micro_batches(rows, count, config.micro_rows, pad_id)]
+        rows = table.take(list(plan.rows_of(step, place.rank, place.world))).to_pylist()
+        count = plan.micro_batches(step, place.world, config.micro_rows)
+        micro = [b.to(place.device) for b in batches.micro_batches(rows, count, config.micro_rows, pad_id)]
         engine.train()
         metrics = train_step(engine, micro, step, config.alpha)
         history.append(metrics | {"seconds": time.time() - begun})
-        if rank == 0:
-            about = {"step": step + 1, "steps": len(plan.steps), "lr": rate}
-            progress.report(folder / "progress.jsonl", about | history[-1])
-    _check_steps(engine, history, len(plan.steps))
-    begun = time.time()
-    _export(engine, probe, parent, Path(order["out"]), config, rank, world)
-    return {
-        "metrics": progress.total(history) | {"export_seconds": time.time() - begun},
-        "ready_at": ready_at,
-    }
+        if place.rank == 0:
+            progress.report(told, {"step": step + 1, "steps": len(plan.steps), "lr": rate} | history[-1])
+    return history
 
 
 def _use_threads(workers_here: int) -> None:
@@ -181,7 +202,9 @@ def _use_threads(workers_here: int) -> None:
     torch.set_num_threads(max(1, cores // workers_here))
 
 
-def _load(parent: Path, table: Any, config: TrainConfig) -> tuple[Any, batches.Batch, int]:
+def _load(
+    parent: Path, table: pa.Table, config: TrainConfig, place: _Place
+) -> tuple[Any, batches.Batch, int]:
     """(model, probe batch, padding id). The probe is the beginning of the first rows."""
     model = export.load_parent(parent)
     pad_id = model.config.pad_token_id
@@ -195,7 +218,14 @@ def _load(parent: Path, table: Any, config: TrainConfig) -> tuple[Any, batches.B
     export.check_head(model, probe)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return model, probe, pad_id
+    return model, probe.to(place.device), pad_id
+
+
+def _module(model: Any, config: TrainConfig, seed: int, device: torch.device) -> ConversationLoss:
+    from bb3x_ray.language.loading import fast_dtype  # late, with transformers behind it: see export.py
+
+    kind = fast_dtype(device) if config.dtype == "auto" else getattr(torch, config.dtype)
+    return ConversationLoss(model, config.alpha, config.k, seed, autocast=kind == torch.bfloat16)
 
 
 def _together(action: Callable[[], Any], world: int) -> Any:
@@ -251,7 +281,7 @@ def _check_steps(engine: Any, history: list[dict[str, float]], planned: int) -> 
 
 
 def _export(
-    engine: Any, probe: batches.Batch, parent: Path, out: Path, config: TrainConfig, rank: int, world: int
+    engine: Any, probe: batches.Batch, parent: Path, out: Path, config: TrainConfig, place: _Place
 ) -> None:
     """Rank 0 writes the folder and compares it with the live engine; all ranks take part in gathering."""
     model = engine.module.model
@@ -261,9 +291,9 @@ def _export(
         import deepspeed
 
         gather = deepspeed.zero.GatheredParameters
-    state = export.whole_state(model, gather, keep=rank == 0)
-    if rank == 0:
+    state = export.whole_state(model, gather, keep=place.rank == 0)
+    if place.rank == 0:
         export.write_model(model, state, parent, out)
         export.check_export(out, probe, live)
-    if world > 1:
+    if place.world > 1:
         dist.barrier()

@@ -1,0 +1,151 @@
+"""Real DeepSpeed under Ray Train on the tiny model: sharding changes nothing, and failures say why."""
+
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from bb3x_ray.config import TrainConfig
+from bb3x_ray.schemas.errors import UserError
+from bb3x_ray.schemas.learning import TRAINING_SCHEMA
+from bb3x_ray.train.on_ray import TrainingError, train
+
+pytestmark = pytest.mark.ray
+
+# Large enough a rate that every step moves weights by much more than the tolerance below.
+CONFIG = TrainConfig(lr=1e-3, rows_per_step=4, micro_rows=2, dtype="float32", cpus_per_worker=0.5, k=2)
+# Another order of summation moves float32 gradients in the last digits; Adam divides them by their own
+# size, which can make more of it where a gradient is next to zero. Weights move by about lr a step.
+TOLERANCE = 0.05 * CONFIG.lr
+
+
+@pytest.fixture(scope="module")
+def training_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine rows: steps of three rows, so that two workers never have the same number; two without labels."""
+    made = random.Random(0)
+    rows = []
+    for i in range(9):
+        length = made.randint(5, 30)
+        label = [made.choice("ia.") if i not in (2, 5) else "." for _ in range(length)]
+        rows.append(
+            {
+                "row_id": f"r{i}",
+                "source": "test",
+                "person": "p",
+                "input_ids": [made.randrange(3, 350) for _ in range(length)],
+                "imitate": [mark == "i" for mark in label],
+                "avoid": [mark == "a" for mark in label],
+            }
+        )
+    path = tmp_path_factory.mktemp("set") / "training_set.parquet"
+    pq.write_table(pa.Table.from_pylist(rows, TRAINING_SCHEMA), path)
+    return path
+
+
+def trained(training_set: Path, parent: Path, folder: Path, **changes: Any) -> dict[str, torch.Tensor]:
+    """The exported weights of one run."""
+    config = CONFIG.model_copy(update=changes)
+    train(training_set, parent, folder / "out", config, run_name="t", storage_path=folder / "runs", seed=1)
+    return load_file(folder / "out" / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def one_worker(
+    ray_cluster: None, training_set: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, float], list[dict[str, Any]]]:
+    """One worker with ZeRO stage 1: the run that the others are compared with."""
+    folder, told = tmp_path_factory.mktemp("one"), []
+    metrics = train(
+        training_set,
+        tiny_model,
+        folder / "out",
+        CONFIG,
+        run_name="one",
+        storage_path=folder / "runs",
+        seed=1,
+        on_step=told.append,
+    )
+    return folder, metrics, told
+
+
+def test_one_worker_learns_and_exports(one_worker: Any, training_set: Path, tiny_model: Path) -> None:
+    folder, metrics, told = one_worker
+    assert [line["step"] for line in told] == [1, 2, 3] and told[0]["steps"] == 3
+    assert metrics["steps"] == 3 and metrics["loss_last"] == told[-1]["loss"]
+    labels = pq.read_table(training_set).to_pylist()
+    imitated, avoided = (sum(sum(row[name][1:]) for row in labels) for name in ("imitate", "avoid"))
+    assert (metrics["ce_target_tokens"], metrics["ct_target_tokens"]) == (imitated, avoided)
+    assert metrics["tokens"] == sum(len(row["input_ids"]) for row in labels)
+    assert metrics["seconds"] > metrics["startup_seconds"] > 0
+    before, after = load_file(tiny_model / "model.safetensors"), load_file(folder / "out/model.safetensors")
+    assert before.keys() == after.keys()
+    assert {value.dtype for value in after.values()} == {torch.float32}
+    assert all(not torch.equal(before[name], after[name]) for name in before)
+    model = AutoModelForCausalLM.from_pretrained(folder / "out")
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight, "tied head"
+    assert len(list(folder.glob("runs/one-*/plan.json"))) == 1
+
+
+def test_the_same_run_twice_gives_the_same_bits(
+    one_worker: Any, training_set: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    first = load_file(one_worker[0] / "out" / "model.safetensors")
+    second = trained(training_set, tiny_model, tmp_path)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("zero_stage", [1, 3])
+def test_two_workers_train_what_one_does(
+    one_worker: Any, training_set: Path, tiny_model: Path, tmp_path: Path, zero_stage: int
+) -> None:
+    one = load_file(one_worker[0] / "out" / "model.safetensors")
+    two = trained(training_set, tiny_model, tmp_path, workers=2, zero_stage=zero_stage)
+    assert one.keys() == two.keys()
+    difference = max(float((one[name] - two[name]).abs().max()) for name in one)
+    assert difference < TOLERANCE
+    start = load_file(tiny_model / "model.safetensors")
+    moved = max(float((one[name] - start[name]).abs().max()) for name in one)
+    assert moved > 20 * TOLERANCE
+
+
+def test_weights_that_are_not_finite_end_in_one_sentence(
+    ray_cluster: None, training_set: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    broken = shutil.copytree(tiny_model, tmp_path / "broken")
+    weights = load_file(broken / "model.safetensors")
+    weights["model.norm.weight"][0] = torch.inf
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"training step 1: the loss is nan.*lower train\.lr") as caught:
+        trained(training_set, broken, tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_worker_that_fails_ends_in_one_sentence(
+    ray_cluster: None, training_set: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    broken = shutil.copytree(tiny_model, tmp_path / "broken")
+    (broken / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(TrainingError, match=r"^training failed in worker 0: .+") as caught:
+        trained(training_set, broken, tmp_path, max_failures=0)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_can_be_told_before_ray_starts(training_set: Path, tiny_model: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.parquet"
+    pq.write_table(TRAINING_SCHEMA.empty_table(), empty)
+    with pytest.raises(UserError, match="no token to learn from"):
+        trained(empty, tiny_model, tmp_path)
+    with pytest.raises(UserError, match=r"no config\.json"):
+        trained(training_set, tmp_path, tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "something").touch()
+    with pytest.raises(UserError, match="is not empty"):
+        trained(training_set, tiny_model, tmp_path)

@@ -1,0 +1,127 @@
+"""Plans, the check of a training set, and rows side by side."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bb3x_ray.schemas.errors import UserError
+from bb3x_ray.schemas.learning import TRAINING_SCHEMA
+from bb3x_ray.train.batches import (
+    check_rows,
+    collate,
+    load_plan,
+    micro_batches,
+    plan_batches,
+    read_rows,
+    save_plan,
+)
+
+SET = Path("set.parquet")
+
+
+def row(ids: list[int], imitate: str, avoid: str = "", row_id: str = "r") -> dict[str, Any]:
+    """Masks as strings: "..xx" labels the third and the fourth token."""
+    flags = {"imitate": imitate, "avoid": avoid or "." * len(imitate)}
+    return {"row_id": row_id, "source": "test", "person": "p", "input_ids": ids} | {
+        name: [mark == "x" for mark in text] for name, text in flags.items()
+    }
+
+
+def table(*rows: dict[str, Any]) -> pa.Table:
+    return pa.Table.from_pylist(list(rows), TRAINING_SCHEMA)
+
+
+@pytest.mark.parametrize(("n_rows", "rows_per_step"), [(1, 8), (8, 8), (9, 8), (50, 7)])
+def test_every_row_once_per_epoch_in_even_steps(n_rows: int, rows_per_step: int) -> None:
+    plan = plan_batches(n_rows, rows_per_step, epochs=3, seed=4)
+    per_epoch = len(plan.steps) // 3
+    for epoch in range(3):
+        steps = plan.steps[epoch * per_epoch : (epoch + 1) * per_epoch]
+        assert sorted(i for step in steps for i in step) == list(range(n_rows))
+        sizes = [len(step) for step in steps]
+        assert max(sizes) <= rows_per_step and max(sizes) - min(sizes) <= 1
+    assert per_epoch == -(-n_rows // rows_per_step)
+
+
+def test_a_plan_depends_on_its_seed_and_on_the_epoch() -> None:
+    assert plan_batches(20, 4, 2, seed=1) == plan_batches(20, 4, 2, seed=1)
+    assert plan_batches(20, 4, 2, seed=1) != plan_batches(20, 4, 2, seed=2)
+    steps = plan_batches(20, 4, 2, seed=1).steps
+    assert steps[:5] != steps[5:]
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_workers_share_a_step_and_call_forward_equally_often(world: int) -> None:
+    plan = plan_batches(23, 5, 1, seed=0)
+    for step, rows in enumerate(plan.steps):
+        shares = [plan.rows_of(step, rank, world) for rank in range(world)]
+        assert Counter(i for share in shares for i in share) == Counter(rows)
+        count = plan.micro_batches(step, world, 2)
+        assert all(len(share) <= 2 * count for share in shares)
+        assert len(shares[0]) > 2 * (count - 1)
+
+
+def test_a_plan_is_the_same_after_storing(tmp_path: Path) -> None:
+    plan = plan_batches(11, 3, 2, seed=9)
+    save_plan(plan, tmp_path / "plan.json")
+    assert load_plan(tmp_path / "plan.json") == plan
+
+
+def test_masks_move_to_the_position_that_predicts() -> None:
+    batch = collate([row([5, 6, 7, 8], "..x.", "...x"), row([9, 4], "xx")], pad_id=0)
+    assert batch.input_ids.tolist() == [[5, 6, 7, 8], [9, 4, 0, 0]]
+    assert batch.attention_mask.tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
+    # Row 0: token 7 is predicted from position 1, token 8 from position 2.
+    assert batch.imitate.tolist() == [[False, True, False, False], [True, False, False, False]]
+    assert batch.avoid.tolist() == [[False, False, True, False], [False] * 4]
+    assert batch.targets[batch.imitate].tolist() == [7, 4]
+    assert batch.targets[batch.avoid].tolist() == [8]
+    assert (batch.labelled_tokens, batch.tokens) == (3, 6)  # the label on row 1's first token is dropped
+
+
+def test_row_seeds_belong_to_the_row() -> None:
+    a, b = row([1, 2], ".x", row_id="a"), row([1, 2, 3], ".xx", row_id="b")
+    forth, back = collate([a, b], 0), collate([b, a], 0)
+    assert forth.row_seeds.tolist() == back.row_seeds.flip(0).tolist()
+    assert forth.row_seeds[0] != forth.row_seeds[1]
+
+
+def test_micro_batches_sort_by_length_and_fill_up_with_an_unlabelled_row() -> None:
+    rows = [row([1] * n, "." * n, row_id=str(n)) for n in (3, 9, 4, 8, 2)]
+    batches = micro_batches(rows, count=4, micro_rows=2, pad_id=7)
+    assert [list(batch.input_ids.shape) for batch in batches] == [[2, 9], [2, 4], [1, 2], [1, 1]]
+    assert batches[3].labelled_tokens == 0 and batches[3].input_ids.tolist() == [[7]]
+
+
+def test_labels_that_can_be_learned_are_counted() -> None:
+    rows = table(row([1, 2, 3], "xx.", "..x"), row([4, 5], ".."))
+    assert check_rows(rows, SET, vocab_size=6, max_tokens=3) == 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ([], "no token to learn from"),
+        ([row([1, 2], "x.")], "no token to learn from"),
+        ([row([1, 2], ".x"), row([1, 2, 3], ".x")], "row 1: masks must be as long"),
+        ([row([], "")], "row 0: masks must be as long"),
+        ([row([1, 2], ".x", ".x")], "row 0: a token is both"),
+        ([row([1, 6], ".x")], "row 0: a token id is outside"),
+        ([row([1, 2, 3, 4], ".x..")], "row 0: 4 tokens, but the model reads 3"),
+    ],
+)
+def test_a_set_that_cannot_be_learned_from_is_refused(rows: list[dict[str, Any]], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        check_rows(table(*rows), SET, vocab_size=6, max_tokens=3)
+
+
+def test_reading_refuses_other_files(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no training set"):
+        read_rows(tmp_path / "missing.parquet")
+    pq.write_table(pa.table({"row_id": ["a"]}), tmp_path / "other.parquet")
+    with pytest.raises(UserError, match="lacks the columns source"):
+        read_rows(tmp_path / "other.parquet")

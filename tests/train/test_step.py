@@ -1,0 +1,202 @@
+"""One optimizer step on the tiny model, with an engine that does on one rank what DeepSpeed does."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bb3x_ray.schemas.errors import UserError
+from bb3x_ray.train import export
+from bb3x_ray.train.batches import Batch, collate, micro_batches
+from bb3x_ray.train.step import ConversationLoss, Schedule, head_logits, train_step
+from tests.train.test_batches import row
+
+
+class PlainEngine:
+    """Accumulates gradients and steps with SGD; keeps the gradient of the last step."""
+
+    def __init__(self, module: ConversationLoss, lr: float = 0.0) -> None:
+        self.module, self.lr, self.skipped_steps = module, lr, 0
+        self.boundaries: list[bool] = []
+        self.gradient: dict[str, Tensor] = {}
+
+    def __call__(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
+        return self.module(batch, step)
+
+    def set_gradient_accumulation_boundary(self, is_boundary: bool) -> None:
+        self.boundaries.append(is_boundary)
+
+    def backward(self, loss: Tensor, *, scale_wrt_gas: bool) -> None:
+        assert not scale_wrt_gas
+        loss.backward()
+
+    def step(self) -> None:
+        with torch.no_grad():
+            for name, parameter in self.module.named_parameters():
+                if parameter.grad is not None:
+                    self.gradient[name] = parameter.grad
+                    parameter -= self.lr * parameter.grad
+                    parameter.grad = None
+
+    def get_global_grad_norm(self) -> Any:
+        return None
+
+    def zero_optimization_stage(self) -> int:
+        return 0
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        return self.module.parameters()
+
+
+def module_of(folder: Path, **changes: Any) -> ConversationLoss:
+    settings = {"alpha": 1.0, "k": 1, "seed": 0, "autocast": False} | changes
+    return ConversationLoss(export.load_parent(folder), **settings)
+
+
+def talk(n: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Rows of different lengths; every third has no label at all."""
+    made = random.Random(seed)
+    rows = []
+    for i in range(n):
+        length = made.randint(6, 25)
+        marks = [made.choice("x.") if i % 3 else "." for _ in range(length)]
+        imitate = "".join(m if t % 5 else "." for t, m in enumerate(marks))
+        avoid = "".join("." if t % 5 else m for t, m in enumerate(marks))
+        ids = [made.randrange(3, 250) for _ in range(length)]
+        rows.append(row(ids, imitate, avoid, row_id=f"r{i}"))
+    return rows
+
+
+def expected_gradient(module: ConversationLoss, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+    """From whole logits, row by row and token by token, divided by the labelled tokens of all rows."""
+    losses, labelled = [], 0
+    for r in rows:
+        logits = module.model(input_ids=torch.tensor([r["input_ids"]])).logits[0]
+        for t in range(1, len(r["input_ids"])):
+            target, scores = r["input_ids"][t], logits[t - 1]
+            if r["imitate"][t]:
+                losses.append(scores.logsumexp(0) - scores[target])
+            if r["avoid"][t]:
+                others = scores.index_fill(0, torch.tensor([target]), -torch.inf)
+                losses.append(torch.log1p(torch.exp(scores[target] - others.max())))
+            labelled += r["imitate"][t] or r["avoid"][t]
+    (torch.stack(losses).sum() / labelled).backward()
+    gradient = {n: p.grad for n, p in module.named_parameters() if p.grad is not None}
+    module.zero_grad()
+    return gradient
+
+
+@pytest.mark.parametrize("micro_rows", [1, 2, 7])
+def test_gradient_is_the_mean_over_labelled_tokens_however_rows_are_packed(
+    tiny_model: Path, micro_rows: int
+) -> None:
+    rows = talk(7)
+    module = module_of(tiny_model)
+    expected = expected_gradient(module, rows)
+    engine = PlainEngine(module)
+    count = -(-7 // micro_rows) + 1  # the last one is empty, as on a rank with fewer rows
+    batches = micro_batches(rows, count, micro_rows, pad_id=0)
+    metrics = train_step(engine, batches, 0, alpha=1.0)
+    assert engine.boundaries == [False] * (count - 1) + [True]
+    assert engine.gradient.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(engine.gradient[name], gradient, rtol=1e-4, atol=1e-6)
+    norm = torch.stack([g.norm() for g in expected.values()]).norm()
+    assert metrics["grad_norm"] == pytest.approx(float(norm), rel=1e-4)
+    assert metrics["tokens"] == sum(len(r["input_ids"]) for r in rows) + 1
+    assert metrics["labelled_tokens"] == metrics["ce_target_tokens"] + metrics["ct_target_tokens"]
+
+
+def test_k_above_one_does_not_depend_on_packing(tiny_model: Path) -> None:
+    module = module_of(tiny_model, k=5, seed=3)
+    gradients = []
+    for micro_rows in (1, 7):
+        engine = PlainEngine(module)
+        train_step(engine, micro_batches(talk(7), -(-7 // micro_rows), micro_rows, 0), 4, alpha=1.0)
+        gradients.append(engine.gradient)
+    for name in gradients[0]:
+        torch.testing.assert_close(gradients[0][name], gradients[1][name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("mask", ["imitate", "avoid"])
+def test_steps_push_avoided_tokens_down_and_imitated_tokens_up(tiny_model: Path, mask: str) -> None:
+    module = module_of(tiny_model)
+    other = {"imitate": "avoid", "avoid": "imitate"}[mask]
+    rows = [r | {other: [False] * len(r[other])} for r in talk(12)]
+    batch = collate(rows, pad_id=0)
+    labelled = getattr(batch, mask).flatten().nonzero().squeeze(1)
+    targets = batch.targets.flatten()[labelled][:, None]
+
+    def log_probabilities() -> Tensor:
+        with torch.no_grad():
+            return head_logits(module.model, batch, labelled).log_softmax(1).gather(1, targets)
+
+    before = log_probabilities()
+    engine = PlainEngine(module, lr=0.3)
+    losses = [train_step(engine, [batch], step, alpha=1.0)["loss"] for step in range(10)]
+    rise = (log_probabilities() - before) * (1 if mask == "imitate" else -1)
+    assert losses[-1] < losses[0]
+    assert rise.mean() > 0.2
+    assert len(rise) > 10 and (rise > 0).float().mean() > 0.8  # they share weights: not every single one
+
+
+def test_a_step_without_labels_leaves_the_weights(tiny_model: Path) -> None:
+    engine = PlainEngine(module_of(tiny_model), lr=1.0)
+    batch = collate([row([5, 6, 7], "...")], pad_id=0)
+    assert train_step(engine, [batch], 0, alpha=1.0) == {"tokens": 3.0, "labelled_tokens": 0.0}
+    assert not engine.gradient
+
+
+def test_a_batch_without_labels_still_calls_the_head(tiny_model: Path) -> None:
+    """Under ZeRO stage 3 the other ranks would wait for it for ever."""
+    module = module_of(tiny_model)
+    loss, counts = module(collate([], pad_id=0), 0)
+    loss.backward()
+    assert loss.item() == 0 and not counts.any()
+    assert all(p.grad is not None and not p.grad.any() for p in module.parameters())
+
+
+def test_only_labelled_positions_go_through_the_head(tiny_model: Path) -> None:
+    module = module_of(tiny_model)
+    seen: list[tuple[int, ...]] = []
+    module.model.get_output_embeddings().register_forward_hook(lambda *args: seen.append(args[2].shape))
+    batch = collate(talk(6), pad_id=0)
+    module(batch, 0)
+    assert [shape[0] for shape in seen] == [batch.labelled_tokens]
+
+
+def test_a_loss_that_is_not_finite_names_the_step_and_the_cure(tiny_model: Path) -> None:
+    module = module_of(tiny_model)
+    with torch.no_grad():
+        module.model.get_output_embeddings().weight[7] = torch.inf
+    with pytest.raises(UserError, match=r"training step 3: .* lower train\.lr"):
+        train_step(PlainEngine(module), [collate(talk(6), pad_id=0)], 2, alpha=1.0)
+
+
+def test_a_refused_update_is_an_error(tiny_model: Path) -> None:
+    engine = PlainEngine(module_of(tiny_model))
+    engine.skipped_steps = 1
+    with pytest.raises(UserError, match="training step 1: the gradient is inf"):
+        train_step(engine, [collate(talk(6), pad_id=0)], 0, alpha=1.0)
+
+
+def test_bfloat16_multiplies_but_keeps_float32_weights(tiny_model: Path) -> None:
+    batch = collate(talk(6), pad_id=0)
+    full, half = (
+        train_step(PlainEngine(module_of(tiny_model, autocast=on)), [batch], 0, 1.0) for on in (False, True)
+    )
+    assert half["loss"] != full["loss"]
+    assert half["loss"] == pytest.approx(full["loss"], rel=0.01)
+    assert half["grad_norm"] == pytest.approx(full["grad_norm"], rel=0.05)
+    assert {p.dtype for p in module_of(tiny_model, autocast=True).parameters()} == {torch.float32}
+
+
+def test_the_rate_warms_up_and_decays() -> None:
+    rates = [Schedule(lr=1.0, warmup=2, total=6).at(step) for step in range(6)]
+    assert rates == pytest.approx([1 / 3, 2 / 3, 1.0, 0.75, 0.5, 0.25])
+    assert Schedule(lr=1.0, warmup=5, total=2).at(1) == pytest.approx(1 / 3)
+    assert Schedule(lr=1.0, warmup=0, total=1).at(0) == 1.0
