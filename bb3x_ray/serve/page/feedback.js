@@ -74,7 +74,7 @@ function reasonPicker(state, send) {
     choices.append(button);
   }
   const form = element("form", { className: "comment" });
-  const input = element("input", { type: "text", maxLength: 2000, placeholder: "In your words (optional)", ariaLabel: "Comment" });
+  const input = element("input", { type: "text", maxLength: 2000, placeholder: "Your words (optional)", ariaLabel: "Comment" });
   form.append(input, element("button", { type: "submit", className: "quiet", textContent: "Add" }));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
