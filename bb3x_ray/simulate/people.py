@@ -53,25 +53,31 @@ class Thumb:
 
 
 def cast(
-    config: TalkConfig, recorded: Sequence[Sequence[str]], adversarial: Sequence[str], seed: int
+    config: TalkConfig,
+    recorded: Sequence[Sequence[str]],
+    adversarial: Sequence[str],
+    seed: int,
+    visit: int = 0,
 ) -> list[SimulatedPerson]:
     """`config.helpers` helpers and `config.trolls` trolls, kinds in turn; the same for the same arguments.
 
     recorded      conversations between people, as texts of alternating speakers; a person speaks one
                   speaker's consecutive messages of one of them, each at most once while they last
     adversarial   messages that trolls say
+    visit         with another visit the same people come back, with other things to say
 
-    Vary `seed` from round to round, and new people come. Raises UserError when there is nothing to say.
+    Raises UserError when there is nothing to say.
     """
     kinds: list[Kind] = ["helper"] * config.helpers
     kinds += [TROLLS[i % len(TROLLS)] for i in range(config.trolls)]
-    rng = random.Random(f"cast {seed}")
+    rng = random.Random(f"cast {seed} {visit}")
     lines = _Lines(recorded, adversarial, config.turns_per_conversation, rng)
+    lines.start_at(visit * len(kinds) * config.conversations_per_person, seed)
     people = []
     for number, kind in enumerate(kinds):
         digest = hashlib.sha256(f"{seed}/{number}".encode()).hexdigest()
         talks = tuple(lines.talk(kind) for _ in range(config.conversations_per_person))
-        people.append(SimulatedPerson(f"sim-{digest[:12]}", kind, talks, int(digest[12:28], 16)))
+        people.append(SimulatedPerson(f"sim-{digest[:12]}", kind, talks, rng.getrandbits(63)))
     rng.shuffle(people)
     return people
 
@@ -116,6 +122,11 @@ class _Lines:
             )
         self._left: list[tuple[str, ...]] = []
         self._left_adversarial: list[str] = []
+
+    def start_at(self, used: int, seed: int) -> None:
+        """Leave out the `used` recorded talks that earlier visits had, of an order that `seed` fixes."""
+        order = random.Random(f"lines {seed}").sample(self._recorded, len(self._recorded))
+        self._left = order[used % len(order) :][::-1]
 
     def talk(self, kind: Kind) -> tuple[Said, ...]:
         share = _ADVERSARIAL_SHARE.get(kind, 0.0) if self._adversarial else 0.0

@@ -4,7 +4,6 @@ import asyncio
 import random
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +16,7 @@ from bb3x_ray.simulate.people import Said, SimulatedPerson, thumb
 from bb3x_ray.simulate.preference import Exchange, Opinion
 
 Opine = Callable[[list[Exchange]], list[Opinion]]
+Progress = Callable[[int, int], None]  # (replies so far, replies when all is well)
 
 TIMEOUT_S = 300.0
 TRIES = 20
@@ -40,17 +40,22 @@ class TalkReport:
     """What happened, and the truth about it, which nobody who learns may see.
 
     versions     model_version -> replies by it
-    failures     what went wrong -> how often ("HTTP 500", or an exception's name)
+    failures     conversations that ended early; failed_by: what went wrong -> how often ("HTTP 500", or an
+                 exception's name)
     kinds        person -> kind
+    said_to      completion_id -> person: the log has the server's pseudonyms instead of these names, so
+                 the kind of a person in the log is found by one of their replies
     true_likes   completion_id -> whether somebody who makes no mistake likes the reply
     """
 
     replies: int = 0
     thumbs_up: int = 0
     thumbs_down: int = 0
-    versions: Counter[str] = field(default_factory=Counter)
-    failures: Counter[str] = field(default_factory=Counter)
+    versions: dict[str, int] = field(default_factory=dict)
+    failures: int = 0
+    failed_by: dict[str, int] = field(default_factory=dict)
     kinds: dict[str, str] = field(default_factory=dict)
+    said_to: dict[str, str] = field(default_factory=dict)
     true_likes: dict[str, bool] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -60,11 +65,11 @@ def talk(
     people: Sequence[SimulatedPerson],
     opinion: Opine,
     config: TalkConfig,
-    on_progress: Callable[[TalkReport], None] = lambda report: None,
+    on_progress: Progress = lambda done, of: None,
 ) -> TalkReport:
     """Everybody has their conversations, `config.concurrency` at a time. Blocks until all are done.
 
-    on_progress   called after every reply with the report so far
+    on_progress   called after every reply: how many so far, of how many when all goes well
 
     A failed request ends its conversation and is counted. Raises UserError when the server is gone, or
     when nothing but failures came back.
@@ -74,8 +79,8 @@ def talk(
     asyncio.run(_Party(url, opinion, config, report, on_progress).run(people))
     report.seconds = time.monotonic() - began
     if report.failures and not report.replies:
-        kind, times = report.failures.most_common(1)[0]
-        raise UserError(f"the server at {url} gave no reply ({kind}, {times} times): see its log.")
+        why = ", ".join(f"{times} × {kind}" for kind, times in report.failed_by.items())
+        raise UserError(f"the server at {url} gave no reply ({why}): see its log.")
     return report
 
 
@@ -94,14 +99,16 @@ class _Party:
         opinion: Opine,
         config: TalkConfig,
         report: TalkReport,
-        on_progress: Callable[[TalkReport], None],
+        on_progress: Progress,
     ) -> None:
         self._url, self._opinion, self._config = url.rstrip("/"), opinion, config
         self._report, self._on_progress = report, on_progress
+        self._expected = 0
         self._slots = asyncio.Semaphore(config.concurrency)
         self._judging = asyncio.Lock()  # one thread for opinions: embedding on all cores already
 
     async def run(self, people: Sequence[SimulatedPerson]) -> None:
+        self._expected = sum(len(lines) for person in people for lines in person.talks)
         limits = httpx.Limits(max_connections=self._config.concurrency)
         # trust_env off: a proxy of the machine has no part in talking to one's own server
         async with httpx.AsyncClient(
@@ -128,7 +135,8 @@ class _Party:
                 try:
                     await self._conversation(client, person, lines, rng)
                 except _Failed as failed:
-                    self._report.failures[str(failed)] += 1
+                    self._report.failures += 1
+                    _count(self._report.failed_by, str(failed))
 
     async def _conversation(
         self,
@@ -146,13 +154,13 @@ class _Party:
             choice = completion["choices"][0]
             reply = choice["message"]["content"]
             self._report.replies += 1
-            self._report.versions[completion["model_version"]] += 1
+            _count(self._report.versions, completion["model_version"])
             context = tuple(message["content"] for message in history)
             cut_off = choice["finish_reason"] == "length"
             exchange = Exchange(context, reply, adversarial=said.adversarial, cut_off=cut_off)
             await self._react(client, person, completion["id"], exchange, rng)
             history.append({"role": "assistant", "content": reply})
-            self._on_progress(self._report)
+            self._on_progress(self._report.replies, self._expected)
 
     async def _react(
         self,
@@ -166,6 +174,7 @@ class _Party:
         async with self._judging:
             [opinion] = await asyncio.to_thread(self._opinion, [exchange])
         self._report.true_likes[completion_id] = opinion.likes
+        self._report.said_to[completion_id] = person.name
         pressed = thumb(person, opinion.likes, self._config, rng)
         if pressed is None:
             return
@@ -202,6 +211,10 @@ class _Party:
             return (await client.get("/health", timeout=10)).status_code < 600
         except httpx.TransportError:
             return False
+
+
+def _count(counts: dict[str, int], name: str) -> None:
+    counts[name] = counts.get(name, 0) + 1
 
 
 def _wait(response: httpx.Response, attempt: int) -> float:

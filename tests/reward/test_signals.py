@@ -1,0 +1,82 @@
+"""Which thumbs count, and what a reply's context is."""
+
+from dataclasses import replace
+
+from bb3x_ray.reward.signals import context_text, signals_of, weak_pairs
+from bb3x_ray.reward.turns import TURNS_SCHEMA, turns_table, with_thumb
+from bb3x_ray.schemas.conversation import Author, Feedback, Message, person
+from tests.reward.make import conversation
+
+
+def test_a_signal_for_every_reply_with_a_standing_thumb() -> None:
+    talk = conversation("c", "ada", "Hi", "Hello.", "Tea?", "Yes.", "Why?", "So.", thumbs={1: 1, 3: -1})
+    first, second = signals_of([talk])
+    assert (first.person, first.context, first.reply, first.label) == ("ada", "Hi", "Hello.", 1)
+    assert (second.message_id, second.context, second.label) == ("c-3", "Tea?\nHello.", 0)
+
+
+def test_a_thumb_taken_back_counts_no_more() -> None:
+    talk = conversation("c", "ada", "Hi", "Hello.", thumbs={1: 1})
+    taken_back = Feedback("f2", "c-1", "ada", None)
+    assert signals_of([replace(talk, feedback=(*talk.feedback, taken_back))]) == []
+
+
+def test_only_the_conversations_own_person_has_a_say() -> None:
+    talk = conversation("c", "ada", "Hi", "Hello.")
+    assert signals_of([replace(talk, feedback=(Feedback("f", "c-1", "eve", -1),))]) == []
+
+
+def test_canned_unverified_and_unstored_replies_give_no_signal() -> None:
+    talk = conversation("c", "ada", "Hi", "Hello.", thumbs={1: 1})
+    for author, text in ((Author("canned", "safety"), "x"), (Author("unverified", "client"), "x")):
+        changed = replace(talk, messages=(talk.messages[0], Message("c-1", author, text)))
+        assert signals_of([changed]) == []
+    unstored = replace(talk, messages=(talk.messages[0], replace(talk.messages[1], text="")))
+    assert signals_of([unstored]) == []
+
+
+def test_a_conversation_that_went_on_counts_once_with_its_latest_thumb() -> None:
+    before = conversation("c", "ada", "Hi", "Hello.", thumbs={1: 1})
+    after = conversation("c", "ada", "Hi", "Hello.", "Tea?", "Yes.", thumbs={1: -1})
+    assert [s.label for s in signals_of([before, after])] == [0]
+
+
+def test_context_is_newest_first_and_joins_neighbours_of_one_side() -> None:
+    ada = person("ada")
+    messages = [Message("1", ada, "Hi"), Message("2", ada, "are you\nthere?")]
+    assert context_text(messages) == "Hi are you there?"
+    assert context_text([]) == ""
+
+
+def test_annotations_make_weak_pairs_of_unrated_replies() -> None:
+    talks = [
+        conversation("good", "ada", "Hi", "Hello.", "Tea?", "Yes.", thumbs={1: -1}),
+        conversation("bad", "bob", "Hi", "Nope."),
+        conversation("troll", "eve", "Hi", "Hey."),
+        conversation("middling", "kim", "Hi", "Hm."),
+    ]
+    pairs = weak_pairs(talks, {"good": 5, "bad": 1, "troll": 5, "middling": 3}, frozenset({"eve"}))
+    assert [(p.reply, p.label) for p in pairs] == [("Yes.", 1.0), ("Nope.", 0.0)]
+    assert all(0 < p.weight < 1 for p in pairs)
+
+
+def test_every_bot_turn_is_a_row_but_a_distrusted_persons_thumb_is_dropped() -> None:
+    talks = [
+        conversation("b", "eve", "Hi", "Hey.", thumbs={1: 1}),
+        conversation("a", "ada", "Hi", "Hello.", "Tea?", "Yes.", thumbs={1: -1}),
+    ]
+    rows = turns_table(talks, frozenset({"eve"})).to_pylist()
+    assert [(r["message_id"], r["rating"], r["trusted"]) for r in rows] == [
+        ("a-1", -1, True),
+        ("a-3", None, True),
+        ("b-1", None, False),
+    ]
+    assert turns_table([], frozenset()).schema == TURNS_SCHEMA
+
+
+def test_a_thumb_outweighs_the_base_rate_but_not_a_model_that_is_sure() -> None:
+    assert round(with_thumb(0.2, 1, base_rate=0.2), 3) == 0.85
+    assert round(with_thumb(0.2, -1, base_rate=0.2), 3) == 0.15
+    assert with_thumb(0.01, 1, base_rate=0.2) < 0.5 < with_thumb(0.9, -1, base_rate=0.2)
+    assert with_thumb(0.3, None, base_rate=0.2) == 0.3
+    assert 0 < with_thumb(0.0, -1, 0.5) < with_thumb(1.0, 1, 0.5) < 1
