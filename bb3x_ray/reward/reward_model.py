@@ -56,8 +56,9 @@ on a frozen sentence encoder's embeddings and on surface features, calibrated by
 Trained on {report["thumbs"]:.0f} thumbs ({report["thumbs_up"]:.0f} up) of {report["people"]:.0f} people who
 are not distrusted, and {report["weak_pairs"]:.0f} replies with only their conversation's rating.
 
-Measured on {report["validated"]:.0f} thumbs of people whom the measured models did not see. The thumbs are
-noisy themselves, so these numbers are lower bounds of the truth.
+Measured on {report["validated"]:.0f} thumbs of people whom the measured models did not see. These
+numbers are too low, as the thumbs are noisy themselves, and too high, as the thumbs of people who disagreed
+with such models (the distrusted) are left out.
 
 | | |
 |---|---|
