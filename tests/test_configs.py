@@ -1,0 +1,68 @@
+"""Every config that ships parses, keeps its name and asks for resources that can be had together."""
+
+from pathlib import Path
+
+import pytest
+
+from bb3x_ray.config import Config, load_config
+
+FOLDER = Path(__file__).parents[1] / "configs"
+SHIPPED = sorted(FOLDER.glob("*.yaml"))
+
+
+def shipped(name: str) -> Config:
+    return load_config(FOLDER / f"{name}.yaml")
+
+
+def test_the_configs_that_are_promised_ship() -> None:
+    promised = {"local", "recorded", "one_gpu", "cluster", "bb3x_3b", "bb3x_30b", "bb3x_175b"}
+    assert promised <= {path.stem for path in SHIPPED}
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_config_parses_and_is_called_as_its_file(path: Path) -> None:
+    assert load_config(path).name == path.stem
+
+
+def test_no_two_configs_share_a_storage_root() -> None:
+    roots = [load_config(path).storage.root for path in SHIPPED]
+    assert len(set(roots)) == len(roots)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_thresholds_leave_a_gap_and_contexts_hold_a_reply(path: Path) -> None:
+    config = load_config(path)
+    assert config.reward.avoid_below < config.reward.imitate_above
+    assert config.chat.max_new_tokens * 4 <= config.chat.max_context_tokens
+    assert config.chat.max_new_tokens <= config.serve.max_reply_tokens
+    assert config.train.rows_per_step % config.train.workers == 0
+
+
+def test_on_one_gpu_training_and_evaluation_fit_beside_the_server() -> None:
+    """The server never leaves: what comes beside it, one after the other, must fit into the rest."""
+    config = shipped("one_gpu")
+    server = config.serve.num_replicas * config.serve.num_gpus
+    training = config.train.workers * config.train.gpus_per_worker
+    assert 0 < server < 1
+    assert server + training <= 1
+    assert server + config.evaluate.num_gpus <= 1
+    assert config.train.dtype == config.model.dtype == "bfloat16"
+
+
+def test_without_a_gpu_nothing_asks_for_one() -> None:
+    for name in ("local", "recorded"):
+        config = shipped(name)
+        assert config.serve.num_gpus == config.train.gpus_per_worker == config.evaluate.num_gpus == 0
+
+
+@pytest.mark.parametrize("name", ["bb3x_30b", "bb3x_175b"])
+def test_large_models_are_sharded_and_recompute_activations(name: str) -> None:
+    config = shipped(name)
+    assert config.train.zero_stage == 3
+    assert config.train.gradient_checkpointing
+    assert config.train.workers * config.train.gpus_per_worker >= 16
+
+
+def test_on_a_cluster_storage_is_one_absolute_folder() -> None:
+    for name in ("cluster", "bb3x_3b", "bb3x_30b", "bb3x_175b"):
+        assert Path(shipped(name).storage.root).is_absolute()
