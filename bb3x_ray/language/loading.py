@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
@@ -87,11 +88,8 @@ def load_model(folder: Path, dtype: str = "auto", device: str = "auto") -> ChatM
     _require_safetensors(folder)
     kind = fast_dtype(place) if dtype == "auto" else _DTYPES[dtype]
     with _quiet():
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        model, tokenizer = _read(str(folder), kind)
         check_template(tokenizer)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=kind, use_safetensors=True, local_files_only=True, trust_remote_code=False
-        )
     nn.Module.to(model, device=place)
     return ChatModel(model.eval(), tokenizer, place)
 
@@ -143,21 +141,28 @@ def _from_pretrained(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerB
             f"model source {source}: no such folder; name a Hugging Face folder, a model on the hub, "
             "or smollm2."
         )
-    name = str(local) if local.is_dir() else source
+    model, tokenizer = _read(str(local) if local.is_dir() else source, torch.float32)
+    commit = getattr(model.config, "_commit_hash", None)
+    return model, tokenizer, {"commit": commit} if commit else {}
+
+
+def _read(name: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A folder or a model on the hub, from safetensors alone and without code of its own."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
-            name, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+            name, dtype=dtype, use_safetensors=True, trust_remote_code=False
         )
+    except SafetensorError as error:
+        raise UserError(f"{name}: its safetensors are cut off or damaged; fetch the model again.") from error
     except (OSError, ValueError) as error:
         # transformers speaks at length, of files and names only: its first sentence is enough here
         reason = str(error).strip().split("\n")[0].rstrip(".")
         raise UserError(
-            f"model source {source}: cannot be read as a causal language model in safetensors ({reason}); "
+            f"{name}: cannot be read as a causal language model in safetensors ({reason}); "
             "check the name, the network, and that it holds *.safetensors."
         ) from error
-    commit = getattr(model.config, "_commit_hash", None)
-    return model, tokenizer, {"commit": commit} if commit else {}
+    return model, tokenizer
 
 
 def _require_safetensors(folder: Path) -> None:
