@@ -267,11 +267,11 @@ def generate(
     prompts: Sequence[Sequence[int]],
     decoding: Decoding,
     max_batch: int = 64,
-    on_done: Callable[[int, Reply], None] | None = None,
+    on_done: Callable[[int], None] | None = None,
 ) -> list[Reply]:
     """Reply to every prompt (token ids), in order; prompt i is drawn with seed `decoding.seed + i`.
 
-    on_done(i, reply)   called as each reply is finished, in the order of finishing
+    on_done   called with the number of replies finished so far, as each is finished
     """
     generator = BatchGenerator(chat_model, max_batch)
     for i in sorted(range(len(prompts)), key=lambda i: -len(prompts[i])):  # alike lengths need little padding
@@ -286,5 +286,5 @@ def generate(
             if got.finish_reason is not None:
                 replies[i] = Reply(decode(chat_model.tokenizer, tokens[i]), tokens[i], got.finish_reason)
                 if on_done is not None:
-                    on_done(i, replies[i])
+                    on_done(len(replies))
     return [replies[i] for i in range(len(prompts))]

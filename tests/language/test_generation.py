@@ -123,12 +123,12 @@ def test_cancel(chat: ChatModel) -> None:
     assert generator.step() == []
 
 
-def test_results_in_order_and_on_done_once_each(chat: ChatModel) -> None:
+def test_results_in_order_and_progress_as_each_is_done(chat: ChatModel) -> None:
     done: list[int] = []
     asked = prompts(6)
-    replies = generate(chat, asked, Decoding(6, seed=3), max_batch=2, on_done=lambda i, _: done.append(i))
+    replies = generate(chat, asked, Decoding(6, seed=3), max_batch=2, on_done=done.append)
     again = generate(chat, asked, Decoding(6, seed=3), max_batch=6)
-    assert replies == again and sorted(done) == list(range(6))
+    assert replies == again and done == [1, 2, 3, 4, 5, 6]
     assert generate(chat, [], Decoding(6)) == []
 
 
