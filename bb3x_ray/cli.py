@@ -1,7 +1,9 @@
 """Commands. Config is parsed first; a room is imported only inside its command (`--help` under 0.5 s)."""
 
+import errno
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +28,7 @@ LOCAL = Path("configs/local.yaml")
 
 @app.callback()
 def _main(
-    debug: Annotated[bool, typer.Option(help="Show tracebacks of errors.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
 ) -> None:
     """Errors that you can mend end with one sentence and exit code 2."""
 
@@ -166,20 +168,44 @@ def _quiet() -> None:
     os.environ.setdefault("RAY_SERVE_LOG_TO_STDERR", "0")
 
 
+# Errors of the machine that its owner can mend; with any other, a traceback helps more.
+_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EFBIG)
+
+
 def main() -> None:
-    """Entry point. A UserError ends in its sentence and exit code 2, Ctrl-C in 130."""
+    """Entry point. An error that a person can mend ends in one sentence and exit code 2, Ctrl-C in 130.
+
+    `--debug`, before or behind the command, adds the traceback.
+    """
+    arguments = [a for a in sys.argv[1:] if a != "--debug"]
+    try:
+        app(args=arguments)
+    except Exception as error:
+        sentence = _sentence(error)
+        if sentence is None:
+            raise
+        if len(arguments) < len(sys.argv[1:]):
+            traceback.print_exception(error)
+        typer.echo(f"bb3x: {sentence}", err=True)
+        raise SystemExit(2) from None
+
+
+def _sentence(error: Exception) -> str | None:
+    """What to tell of an error that a person can mend; None for any other."""
     from bb3x_ray.schemas.errors import UserError
 
-    debug = "--debug" in sys.argv[1:]
-    try:
-        app(standalone_mode=True)
-    except UserError as error:
-        if debug:
-            raise
-        typer.echo(f"bb3x: {error}", err=True)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+    # What a worker raised arrives as a subclass of it whose text is the worker's whole traceback.
+    origin = getattr(error, "cause", error)
+    if isinstance(origin, UserError):
+        return str(origin)
+    if isinstance(origin, OSError) and origin.errno in _SPACE:
+        where = f" for {origin.filename}" if origin.filename else ""
+        return f"no space left on the disk{where}: free some, then run the same command again."
+    if isinstance(origin, OSError) and origin.errno in _PLACE and origin.filename:
+        reason = (origin.strerror or "cannot be used").lower()
+        return f"{origin.filename}: {reason}; check the path and who may use it (--debug shows more)."
+    return None
 
 
 if __name__ == "__main__":
