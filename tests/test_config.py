@@ -1,0 +1,146 @@
+"""Config errors name the file, the key and the cure; values arrive with the types they look like."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from bb3x_ray.config import Config, load_config
+from bb3x_ray.schemas.errors import UserError
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "my.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def complaint(folder: Path, text: str, overrides: list[str] | None = None) -> str:
+    with pytest.raises(UserError) as caught:
+        load_config(write(folder, text), overrides)
+    return str(caught.value)
+
+
+def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, "")) == Config()
+
+
+def test_sections_are_merged_with_their_defaults(tmp_path: Path) -> None:
+    config = load_config(
+        write(tmp_path, "train:\n  epochs: 3\nevaluate:\n  gates:\n    unsafe_margin: 0.01\n")
+    )
+    assert config.train.epochs == 3
+    assert config.train.lr == Config().train.lr
+    assert config.evaluate.gates.unsafe_margin == 0.01
+    assert config.evaluate.gates.perplexity_ratio == Config().evaluate.gates.perplexity_ratio
+
+
+@pytest.mark.parametrize("text", ["1e-5", "1.0e-5", "1E-5", "+1e-05", ".00001"])
+def test_a_number_with_an_exponent_is_a_number(tmp_path: Path, text: str) -> None:
+    assert load_config(write(tmp_path, f"train: {{lr: {text}}}")).train.lr == 1e-5
+
+
+def test_what_only_begins_like_a_number_stays_a_word(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, "name: 3b-test\nmodel: {source: 1e5x}")).model.source == "1e5x"
+
+
+def test_integers_stay_integers_and_null_is_none(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, "rounds: 3\nray: {address: null}"))
+    assert config.rounds == 3 and isinstance(config.rounds, int)
+    assert config.ray.address is None
+
+
+def test_an_unknown_key_is_named_with_its_file_and_the_nearest_key(tmp_path: Path) -> None:
+    sentence = complaint(tmp_path, "train:\n  epoch: 2\n")
+    assert "my.yaml" in sentence and "'train.epoch'" in sentence and "'train.epochs'" in sentence
+
+
+def test_a_key_of_another_section_is_found_there(tmp_path: Path) -> None:
+    assert "'serve.port'" in complaint(tmp_path, "port: 80\n")
+
+
+def test_where_nothing_is_near_the_valid_keys_are_listed(tmp_path: Path) -> None:
+    sentence = complaint(tmp_path, "metrics: {zzzzqqq: 1}")
+    assert "wandb" in sentence and "project" in sentence
+
+
+def test_an_unknown_key_two_sections_deep(tmp_path: Path) -> None:
+    sentence = complaint(tmp_path, "evaluate: {gates: {unsafe_margn: 0.1}}")
+    assert "'evaluate.gates.unsafe_margin'" in sentence
+
+
+def test_several_mistakes_are_all_told(tmp_path: Path) -> None:
+    sentence = complaint(tmp_path, "train: {epoch: 2}\nserve: {prot: 1}")
+    assert "train.epochs" in sentence and "serve.port" in sentence
+
+
+@pytest.mark.parametrize(
+    "text, key",
+    [
+        ("rounds: many", "rounds"),
+        ("train: {lr: fast}", "train.lr"),
+        ("train: {lr: -1}", "train.lr"),
+        ("train: {zero_stage: 4}", "train.zero_stage"),
+        ("serve: {port: 70000}", "serve.port"),
+        ("name: Not A Name", "name"),
+    ],
+)
+def test_a_wrong_value_names_file_and_key_and_not_the_value(tmp_path: Path, text: str, key: str) -> None:
+    sentence = complaint(tmp_path, text)
+    assert "my.yaml" in sentence and f"{key}:" in sentence
+    assert "many" not in sentence and "fast" not in sentence and "\n" not in sentence
+
+
+def test_a_value_where_a_section_belongs(tmp_path: Path) -> None:
+    assert "train is a section" in complaint(tmp_path, "train: 3")
+
+
+def test_broken_yaml_names_the_line(tmp_path: Path) -> None:
+    sentence = complaint(tmp_path, "name: x\ntrain:\n  lr: 1\n bad: [\n")
+    assert "my.yaml, line 4" in sentence
+
+
+def test_a_list_is_no_config(tmp_path: Path) -> None:
+    assert "mapping" in complaint(tmp_path, "- a\n- b\n")
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere\.yaml: no such config file"):
+        load_config(tmp_path / "nowhere.yaml")
+
+
+# overrides
+
+
+def test_overrides_win_and_are_read_as_yaml(tmp_path: Path) -> None:
+    path = write(tmp_path, "train: {lr: 1}\n")
+    config = load_config(path, ["train.lr=2e-6", "evaluate.gates.unsafe_margin=0.5", "ray.address=null"])
+    assert (config.train.lr, config.evaluate.gates.unsafe_margin, config.ray.address) == (2e-6, 0.5, None)
+
+
+def test_an_override_may_hold_an_equals_sign(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, ""), ["chat.system_prompt=a=b"])
+    assert config.chat.system_prompt == "a=b"
+
+
+@pytest.mark.parametrize(
+    "override, words",
+    [
+        ("rounds", "write it as key=value"),
+        ("=3", "write it as key=value"),
+        ("train.epoch=3", "'train.epochs'"),
+        ("trian.lr=3", "'train'"),
+        ("rounds=many", "override rounds"),
+        ("rounds.x=3", "rounds is a value, not a section"),
+        ("train.lr=[1", "override train.lr, line 1: not valid YAML"),
+    ],
+)
+def test_a_wrong_override_is_named_instead_of_the_file(tmp_path: Path, override: str, words: str) -> None:
+    sentence = complaint(tmp_path, "rounds: 1\n", [override])
+    assert words in sentence
+
+
+def test_the_tree_cannot_be_changed_afterwards(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, ""))
+    with pytest.raises(ValidationError):
+        config.train.lr = 3  # type: ignore[misc]

@@ -1,0 +1,160 @@
+"""Versions are numbered once; the champion moves by three moves and no other (law 8)."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bb3x_ray.registry import Bootstrap, Promotion, Registry, Rollback
+from bb3x_ray.schemas.errors import UserError
+from bb3x_ray.schemas.learning import Verdict
+from bb3x_ray.storage import Storage
+
+
+@pytest.fixture
+def registry(storage: Storage) -> Registry:
+    return Registry(storage, "models")
+
+
+def published(registry: Registry) -> str:
+    version = registry.reserve()
+    with registry.publish(version, {"source": "test"}, "# card\n") as folder:
+        (folder / "weights").write_text(version)
+    return version
+
+
+def verdict(candidate: str, champion: str = "v0001", passed: bool = True) -> Verdict:
+    return Verdict(candidate, champion, passed, (), {}, "v0001", "words")
+
+
+@pytest.fixture
+def two(registry: Registry) -> Registry:
+    """v0001 is champion, v0002 is published."""
+    published(registry), published(registry)
+    registry.move_champion(Bootstrap("v0001"), expected=None)
+    return registry
+
+
+# numbers
+
+
+def test_numbers_are_used_once_even_when_nothing_comes_of_them(registry: Registry) -> None:
+    assert [registry.reserve() for _ in range(3)] == ["v0001", "v0002", "v0003"]
+    assert registry.versions() == []
+    assert published(registry) == "v0004"
+
+
+def test_four_processes_never_get_the_same_number(tmp_path: Path) -> None:
+    code = (
+        "import sys; from bb3x_ray.registry import Registry; from bb3x_ray.storage import Storage\n"
+        "registry = Registry(Storage(sys.argv[1]))\n"
+        "sys.stdout.write(' '.join(registry.reserve() for _ in range(25)))"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    numbers = [number for process in processes for number in process.communicate()[0].split()]
+    assert [process.returncode for process in processes] == [0] * 4
+    assert sorted(numbers) == [f"v{n:04d}" for n in range(1, 101)]
+
+
+def test_a_published_version_has_lineage_card_and_hashes(registry: Registry) -> None:
+    folder = registry.folder(published(registry))
+    assert (folder / "README.md").read_text() == "# card\n"
+    assert registry.lineage("v0001") == {"version": "v0001", "source": "test"}
+    files = json.loads((folder / "MANIFEST.json").read_text())["files"]
+    assert set(files) == {"README.md", "lineage.json", "weights"}
+
+
+def test_an_altered_version_is_refused_by_name(registry: Registry) -> None:
+    weights = registry.storage.path("models", published(registry), "weights")
+    weights.write_text("v9001")  # as long as before
+    with pytest.raises(UserError, match="models/v0001/weights was altered"):
+        registry.folder("v0001")
+
+
+def test_lineage_can_be_completed_while_the_version_is_made(registry: Registry) -> None:
+    lineage: dict[str, object] = {}
+    with registry.publish(registry.reserve(), lineage, ""):
+        lineage["parameters"] = 3
+    assert registry.lineage("v0001")["parameters"] == 3
+
+
+def test_kinds_are_counted_apart(storage: Storage, registry: Registry) -> None:
+    registry.reserve()
+    assert Registry(storage, "rewards").reserve() == "v0001"
+
+
+# moves
+
+
+def test_without_a_champion_the_error_says_how_to_get_one(registry: Registry) -> None:
+    with pytest.raises(UserError, match="bb3x models import"):
+        registry.champion  # noqa: B018
+
+
+def test_bootstrap_only_once(two: Registry) -> None:
+    assert two.champion == "v0001"
+    with pytest.raises(UserError, match="champion already"):
+        two.move_champion(Bootstrap("v0002"), expected="v0001")
+    assert two.champion == "v0001"
+
+
+def test_only_what_is_published_can_become_champion(registry: Registry) -> None:
+    with pytest.raises(UserError, match="not published"):
+        registry.move_champion(Bootstrap(registry.reserve()), expected=None)
+    assert registry.alias("champion") is None
+
+
+def test_a_promotion_needs_a_verdict_that_passed(two: Registry) -> None:
+    with pytest.raises(ValueError, match="rejected"):
+        two.move_champion(Promotion(verdict("v0002", passed=False)), expected="v0001")
+    assert two.champion == "v0001" and two.alias("previous") is None
+
+
+def test_a_promotion_moves_to_the_candidate_of_its_verdict_and_to_no_other(two: Registry) -> None:
+    published(two)
+    assert two.move_champion(Promotion(verdict("v0003")), expected="v0001") == "v0003"
+    assert two.champion == "v0003" and two.alias("previous") == "v0001"
+
+
+def test_a_verdict_about_what_was_never_published_promotes_nothing(two: Registry) -> None:
+    with pytest.raises(UserError, match="v0009 is not published"):
+        two.move_champion(Promotion(verdict("v0009")), expected="v0001")
+    assert two.champion == "v0001"
+
+
+def test_a_champion_that_moved_meanwhile_is_not_overwritten(two: Registry) -> None:
+    published(two)
+    two.move_champion(Promotion(verdict("v0002")), expected="v0001")
+    with pytest.raises(UserError, match="moved meanwhile"):
+        two.move_champion(Promotion(verdict("v0003")), expected="v0001")
+    assert two.champion == "v0002"
+
+
+def test_the_same_promotion_twice_moves_once(two: Registry) -> None:
+    for _ in range(2):
+        assert two.move_champion(Promotion(verdict("v0002")), expected="v0001") == "v0002"
+    assert two.alias("previous") == "v0001"
+    assert [record["by"] for record in two.history()] == ["Bootstrap", "Promotion"]
+
+
+def test_a_rollback_returns_to_the_version_before_and_keeps_its_reason(two: Registry) -> None:
+    two.move_champion(Promotion(verdict("v0002")), expected="v0001")
+    assert two.move_champion(Rollback("thumbs fell"), expected="v0002") == "v0001"
+    assert two.champion == "v0001"
+    last = two.history()[-1]
+    assert (last["by"], last["from"], last["version"]) == ("Rollback", "v0002", "v0001")
+    assert last["reason"] == "thumbs fell"
+
+
+def test_there_is_nothing_to_roll_back_to_at_first(two: Registry) -> None:
+    with pytest.raises(UserError, match="no previous version"):
+        two.move_champion(Rollback("why not"), expected="v0001")
+
+
+def test_aliases_are_no_versions(two: Registry) -> None:
+    assert two.versions() == ["v0001", "v0002"]
