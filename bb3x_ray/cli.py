@@ -46,6 +46,7 @@ def run(config: ConfigOption = LOCAL, overrides: Overrides = None) -> None:
     from bb3x_ray.rounds.run import run as run_rounds
 
     _quiet()
+    _require_unaltered(parsed.storage.root)
     speaker = Speaker()
     try:
         run_rounds(parsed, speaker)
@@ -72,6 +73,7 @@ def serve(config: ConfigOption = LOCAL, overrides: Overrides = None) -> None:
     from bb3x_ray.storage import Storage
 
     _quiet()
+    _require_unaltered(parsed.storage.root)
     say = Speaker()
     storage = Storage(parsed.storage.root)
     champion = first_version(Registry(storage, "models"), parsed.model.source)
@@ -158,6 +160,17 @@ def models_list(config: ConfigOption = LOCAL, overrides: Overrides = None) -> No
             else lineage.get("source")
         )
         typer.echo(f"{version}  {origin}{'  champion' if version == champion else ''}")
+
+
+def _require_unaltered(root: str) -> None:
+    """Refuse an altered champion here, in a sentence, rather than in a replica's traceback."""
+    from bb3x_ray.registry import Registry
+    from bb3x_ray.storage import Storage
+
+    registry = Registry(Storage(root), "models")
+    champion = registry.alias("champion")
+    if champion is not None:
+        registry.folder(champion)
 
 
 def _quiet() -> None:

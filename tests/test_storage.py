@@ -168,7 +168,7 @@ def test_a_full_disk_ends_in_a_sentence_and_nothing_half_written(tmp_path: Path)
     try:
         storage = Storage(disk / "store")
         publish(storage, "a/small")
-        with pytest.raises(UserError, match="no space left under .* while writing a/large"):
+        with pytest.raises(UserError, match=r"no space left under .* while writing a/large"):
             publish(storage, "a/large", "x" * 3_000_000)
         assert not storage.is_published("a/large")
         assert everything(storage) == [f"a/small/{MANIFEST}", "a/small/sub/rows.txt"]
