@@ -38,7 +38,7 @@ class Metrics:
 
     def finish(self) -> None:
         if self._run is not None:
-            self._run.finish(quiet=True)
+            self._run.finish()
             self._run = None
 
     def _wandb(self) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from bb3x_ray.classify.pair_classifier import Pair
+from bb3x_ray.classify.pairs import Pair
 
 BUCKETS = 2048
 _WORD = re.compile(r"[a-z']+|[?!]")

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from bb3x_ray.classify.encoder import Encoder
-from bb3x_ray.classify.pair_classifier import Pair, PairClassifier, auroc, balanced_accuracy
+from bb3x_ray.classify.pair_logistic import PairLogistic
+from bb3x_ray.classify.pairs import Pair, auroc, balanced_accuracy
 from bb3x_ray.evaluate.prompts import Prompt
 from bb3x_ray.schemas.errors import UserError
 
-LR = 1e-3
-BATCH = 32
+L2 = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Judgement:
 class Judge:
     """Callable: prompts [N], replies [N] -> (P(good) [N], P(unsafe) [N])."""
 
-    def __init__(self, good: PairClassifier, unsafe: PairClassifier, report: dict[str, float]) -> None:
+    def __init__(self, good: PairLogistic, unsafe: PairLogistic, report: dict[str, float]) -> None:
         self._good, self._unsafe, self.report = good, unsafe, report
 
     def __call__(self, prompts: Sequence[Prompt], replies: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -49,12 +49,12 @@ class Judge:
 
     @classmethod
     def load(cls, folder: Path, encoder: Encoder) -> "Judge":
-        good, unsafe = (PairClassifier.load(folder / name, encoder) for name in ("good", "unsafe"))
+        good, unsafe = (PairLogistic.load(folder / name, encoder) for name in ("good", "unsafe"))
         return cls(good, unsafe, good.report)
 
 
-def train_judge(panel: Sequence[Judgement], encoder: Encoder, epochs: int, seed: int) -> Judge:
-    """Train on four fifths of the groups, calibrate and measure agreement on the rest.
+def train_judge(panel: Sequence[Judgement], encoder: Encoder, seed: int) -> Judge:
+    """Train on four fifths of the groups; set where to decide, and measure agreement, on the rest.
 
     Raises UserError when the panel never disagrees about anything: there is nothing to learn then.
     """
@@ -67,10 +67,12 @@ def train_judge(panel: Sequence[Judgement], encoder: Encoder, epochs: int, seed:
             "the judge cannot be trained: its part of the data holds only one kind of judgement; "
             "give it more conversations (evaluate.panel) or more people with thumbs."
         )
-    good = _fit([_pair(j, j.good) for j in train], [_pair(j, j.good) for j in held], encoder, epochs, seed)
-    unsafe = _fit(
-        [_pair(j, j.unsafe) for j in train], [_pair(j, j.unsafe) for j in held], encoder, epochs, seed
+    good, unsafe = (
+        PairLogistic.fit([_pair(j, label) for j, label in zip(train, labels, strict=True)], encoder, L2)
+        for labels in ([j.good for j in train], [j.unsafe for j in train])
     )
+    good.match_share([_pair(j, j.good) for j in held])
+    unsafe.match_share([_pair(j, j.unsafe) for j in held])
     report = {
         "panel": float(len(panel)),
         "held_out": float(len(held)),
@@ -85,13 +87,7 @@ def _pair(judgement: Judgement, label: bool) -> Pair:
     return Pair(judgement.context, judgement.reply, float(label))
 
 
-def _fit(train: list[Pair], held: list[Pair], encoder: Encoder, epochs: int, seed: int) -> PairClassifier:
-    return PairClassifier.fit(
-        train, encoder, epochs=epochs, lr=LR, batch_size=BATCH, seed=seed, calibrate=held
-    )
-
-
-def _agreement(name: str, classifier: PairClassifier, held: list[Pair]) -> dict[str, float]:
+def _agreement(name: str, classifier: PairLogistic, held: list[Pair]) -> dict[str, float]:
     scores, labels = classifier.predict(held), np.array([p.label for p in held])
     return {
         f"{name}_balanced_accuracy": balanced_accuracy(scores, labels),

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from bb3x_ray.classify.encoder import Encoder
-from bb3x_ray.classify.pair_classifier import Pair
-from bb3x_ray.reward.pair_logistic import PairLogistic
+from bb3x_ray.classify.pair_logistic import PairLogistic
+from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.reward.signals import Signal
 
 # Of 0.1 to 10, the best at telling helpers from trolls who gave 3 to 10 thumbs each.

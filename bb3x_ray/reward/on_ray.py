@@ -10,9 +10,9 @@ import ray
 import ray.data
 
 from bb3x_ray.classify.encoder import load_encoder
-from bb3x_ray.classify.pair_classifier import Pair
+from bb3x_ray.classify.pair_logistic import PairLogistic
+from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.config import RewardConfig
-from bb3x_ray.reward.pair_logistic import PairLogistic
 from bb3x_ray.reward.turns import with_thumb
 from bb3x_ray.schemas.learning import ScoredTurn
 

@@ -7,9 +7,9 @@ import numpy as np
 
 from bb3x_ray.classify.bag_of_words import BagOfWords
 from bb3x_ray.classify.encoder import Encoder
-from bb3x_ray.classify.pair_classifier import Pair, auroc, balanced_accuracy
+from bb3x_ray.classify.pair_logistic import PairLogistic
+from bb3x_ray.classify.pairs import Pair, auroc, balanced_accuracy
 from bb3x_ray.config import RewardConfig
-from bb3x_ray.reward.pair_logistic import PairLogistic
 from bb3x_ray.reward.signals import Signal
 from bb3x_ray.reward.trust import Trust
 from bb3x_ray.schemas.errors import UserError

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bb3x_ray.classify.pair_classifier import Pair
+from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.schemas.conversation import Conversation, Message
 
 WEAK = 0.2  # weight of a turn whose label is only its conversation's annotation

@@ -129,7 +129,7 @@ class Judging:
         if not self._judges.is_published(JUDGE):
             panel = self._panel(base, thumbs)
             self._say(f"the judge learns from {len(panel)} judgements")
-            judge = train_judge(panel, encoder, self._config.evaluate.judge_epochs, self._config.seed + 17)
+            judge = train_judge(panel, encoder, self._config.seed + 17)
             lineage = {"panel": len(panel), "independence": self._independence(), **judge.report}
             card = f"# Judge {JUDGE}\n\n{self._independence()}\n\n" + "".join(
                 f"- {name}: {value:.3f}\n" for name, value in judge.report.items()
@@ -146,8 +146,8 @@ class Judging:
             else "the thumbs of the people in the judge's part, who take no part in training"
         )
         return (
-            f"The judge is trained on {labels}. It shares its encoder with the reward model: it is independent "
-            "by data alone."
+            f"The judge is trained on {labels}. It shares its encoder with the reward model: it is "
+            "independent by data alone."
         )
 
     def _judge_prompts(self) -> list[Prompt]:

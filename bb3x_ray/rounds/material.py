@@ -2,6 +2,7 @@
 the frozen prompt sets."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from bb3x_ray.data.parts import check_disjoint, parts_manifest, split_parts
 from bb3x_ray.data.readers.chitchat import ChitchatConversation, read_chitchat
@@ -15,6 +16,7 @@ from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.storage import Storage, read_json, write_json
 
 PERPLEXITY_WORDS = (6, 40)
+HUMAN_WORDS = (3, 30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +26,15 @@ class Material:
     parts: dict[str, list[ChitchatConversation]]
     sets: PromptSets
 
-    def human_rows(self) -> list[tuple[str, ...]]:
-        """Conversations to imitate for stability: the human share of a training set."""
-        return [tuple(c.turns) for c in self.parts["human"]]
+    def human_exchanges(self) -> list[tuple[str, str]]:
+        """What a person said and what another replied: the human share of a training set is drawn from it."""
+        return [
+            (said, reply)
+            for c in self.parts["human"]
+            for said, reply in pairwise(c.turns)
+            if HUMAN_WORDS[0] <= len(said.split()) <= HUMAN_WORDS[1]
+            and HUMAN_WORDS[0] <= len(reply.split()) <= HUMAN_WORDS[1]
+        ]
 
     def perplexity_texts(self, count: int) -> list[str]:
         """Held-out messages between people: the probe for collapse."""
@@ -68,7 +76,7 @@ def add_version(registry: Registry, source: str) -> str:
 def _import_card(version: str, source: str) -> str:
     return (
         f"---\ntags: [bb3x-ray]\n---\n# {version}\n\nImported from `{source}`, unchanged but for the file "
-        "format (safetensors).\nIt has learned from nobody here. Licence and limits are those of its source.\n"
+        "format (safetensors).\nIt has learned from nobody here. Licence and limits are its source's.\n"
     )
 
 

@@ -26,13 +26,18 @@ def connected(config: RayConfig) -> Iterator[None]:
     Logical CPUs are declared, because Serve, Data and Train would wait for each other on two cores.
     """
     joins = config.address or os.environ.get("RAY_ADDRESS")
+    # Serve, Data and Train share few cores here: threads that wait must not spin.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if not joins:
         # Nobody but this process connects to a Ray that lives as long as it does.
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     warnings.filterwarnings("ignore", category=DeprecationWarning)
+    for chatty in ("ray.serve", "ray.data", "ray.train"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False, "ignore_reinit_error": True}
     already = ray.is_initialized()
     if already:

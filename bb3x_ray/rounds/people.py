@@ -1,13 +1,14 @@
 """Simulated people come and talk before a round."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 
 from bb3x_ray.classify.encoder import load_encoder
 from bb3x_ray.config import Config
 from bb3x_ray.evaluate.adversarial import adversarial
 from bb3x_ray.rounds.material import Material
 from bb3x_ray.rounds.round import RoundPlan
+from bb3x_ray.schemas.conversation import Conversation
 from bb3x_ray.simulate.people import cast
 from bb3x_ray.simulate.preference import Exchange, Opinion, judge_exchanges
 from bb3x_ray.simulate.talk import talk
@@ -36,20 +37,32 @@ def let_people_talk(
         return judge_exchanges(exchanges, embed)
 
     openers = [tuple(c.turns) for c in material.parts["talk"]]
-    people = cast(config.talk, openers, [p.text for p in adversarial("talk")], plan.seed)
+    people = cast(config.talk, openers, [p.text for p in adversarial("talk")], config.seed, plan.number)
     say(f"talk: {len(people)} SIMULATED PEOPLE talk to {plan.champion} at {url}; you may join them there")
     report = talk(url, people, opinions, config.talk, _progress(say))
-    write_json(path, asdict(report))
+    # Not asdict: it makes a Counter of a Counter's items.
+    write_json(path, {f.name: getattr(report, f.name) for f in fields(report)})
     say(
         f"talk: {report.replies} replies, {report.thumbs_up} thumbs up, {report.thumbs_down} down, "
         f"{report.failures} failed requests, {report.seconds:.0f} s"
     )
 
 
-def truth_about(storage: Storage, round_: str) -> dict[str, str]:
-    """person -> the kind they were cast as; empty where nobody was simulated."""
+def truth_about(storage: Storage, round_: str, conversations: Sequence[Conversation]) -> dict[str, str]:
+    """person in the log -> the kind they were cast as; empty where nobody was simulated.
+
+    The log holds the server's own pseudonyms, so a person is known by one of the replies they got.
+    """
     path = storage.path(round_, "talk.json")
-    return dict(read_json(path)["kinds"]) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    report = read_json(path)
+    return {
+        c.person: report["kinds"][report["said_to"][m.message_id]]
+        for c in conversations
+        for m in c.messages
+        if m.message_id in report["said_to"]
+    }
 
 
 def _progress(say: Callable[[str], None]) -> Callable[[int, int], None]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from bb3x_ray.classify.pair_classifier import auroc
+from bb3x_ray.classify.pairs import auroc
 from bb3x_ray.data import slices
 from bb3x_ray.evaluate.report import draw_plot, plot_rows
 from bb3x_ray.rounds.people import truth_about
@@ -54,8 +54,9 @@ def write_report(steps: RoundSteps, verdicts: Sequence[Verdict], control: Verdic
 
 _WARNING = (
     "People here are simulated. They thumb replies by a hidden preference "
-    "(`bb3x_ray/simulate/preference.py`); the judge learned from a panel of them that took no part in training, so it is a noisy copy of that "
-    "preference. The column *truth* is the preference itself: it decides nothing."
+    "(`bb3x_ray/simulate/preference.py`); the judge learned from a panel of them that took no part in "
+    "training, so it is a noisy copy of that preference. The column *truth* is the preference itself: it "
+    "decides nothing."
 )
 
 
@@ -65,7 +66,7 @@ def _row(steps: RoundSteps, number: int, verdict: Verdict) -> dict[str, Any]:
     scored = read_json(steps.ledger.folder(name, "score") / "scored.json")
     metrics = read_json(steps.ledger.folder(name, "train") / "candidate.json")["metrics"]
     b = verdict.numbers["B"]
-    kinds = truth_about(steps.storage, name)
+    kinds = truth_about(steps.storage, name, slices.load(steps.storage, f"{name}/collect"))
     distrusted = set(scored["distrusted"])
     return {
         "round": number,
@@ -206,7 +207,8 @@ def _closing(steps: RoundSteps, verdicts: Sequence[Verdict], control: Verdict, p
             f"Champion: {steps.models.champion}. Control (shuffled weights): "
             f"{'PASSED, which it must not' if control.passed else 'rejected'}.",
             f"{verdicts[-1].candidate} over v0001 at equal length: "
-            f"{_points(b['equal_length_over_base']['gain'])} points; over the best null ({null['name']}): {_points(null['candidate_minus_it'])} points.",
+            f"{_points(b['equal_length_over_base']['gain'])} points; over the best null ({null['name']}): "
+            f"{_points(null['candidate_minus_it'])} points.",
             f"Report: {page}",
         ]
     )

@@ -2,6 +2,7 @@
 asked again: that is all of resuming."""
 
 import json
+import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 from transformers import AutoTokenizer
 
 from bb3x_ray.classify.encoder import load_encoder
+from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.config import Config
 from bb3x_ray.data import curate, slices, table
 from bb3x_ray.data.committer import commit_inbox
@@ -20,9 +22,9 @@ from bb3x_ray.registry import Promotion, Registry
 from bb3x_ray.reward.fold_judge import EncoderFoldJudge
 from bb3x_ray.reward.on_ray import score_turns
 from bb3x_ray.reward.reward_model import reward_card, train_reward
-from bb3x_ray.reward.signals import signals_of
-from bb3x_ray.reward.trust import estimate_trust
-from bb3x_ray.reward.turns import turns_table
+from bb3x_ray.reward.signals import signals_of, weak_pairs
+from bb3x_ray.reward.trust import Trust, estimate_trust
+from bb3x_ray.reward.turns import exchanges_table, turns_table
 from bb3x_ray.rounds.judging import Judging, is_judges_person
 from bb3x_ray.rounds.ledger import Ledger
 from bb3x_ray.rounds.material import Material
@@ -111,9 +113,9 @@ class RoundSteps:
         trust = estimate_trust(signals, EncoderFoldJudge(encoder), self.config.trust)
         version = f"v{plan.number:04d}"
         if not self.rewards.is_published(version):
-            model, report = train_reward(signals, trust, encoder, config, plan.seed)
+            model, report = train_reward(signals, trust, encoder, config, plan.seed, self._weak(plan, trust))
             lineage = {"round": plan.number, "signals": len(signals), **report}
-            with self.rewards.publish(version, lineage, reward_card(report)) as folder:
+            with self.rewards.publish(version, lineage, reward_card(report, version)) as folder:
                 model.save(folder)
         turns = score_turns(
             turns_table(slice_, trust.distrusted),
@@ -125,6 +127,12 @@ class RoundSteps:
         report = {k: v for k, v in self.rewards.lineage(version).items() if isinstance(v, float)}
         return Scored(tuple(turns), trust.trust, trust.distrusted, version, report)
 
+    def _weak(self, plan: RoundPlan, trust: Trust) -> list[Pair]:
+        """Turns that are known only by how people rated the whole conversation."""
+        rated = slices.annotations(self.storage, f"{plan.name}/collect")
+        conversations = self._for_learning(slices.load(self.storage, f"{plan.name}/collect"))
+        return weak_pairs(conversations, rated, trust.distrusted)
+
     # curate
 
     def curate(self, plan: RoundPlan, slice_: tuple[Conversation, ...], scored: Scored) -> str:
@@ -133,7 +141,7 @@ class RoundSteps:
                 self._for_learning(list(slice_)),
                 scored,
                 AutoTokenizer.from_pretrained(self.models.folder(plan.champion)),
-                self.material.human_rows(),
+                self._human_share(plan, scored.reward_version),
                 self.config.curate,
                 self.config.chat.system_prompt,
                 self.config.reward.imitate_above,
@@ -152,6 +160,25 @@ class RoundSteps:
             f"{report.human_rows} human conversations beside them"
         )
         return f"{plan.name}/curate"
+
+    def _human_share(self, plan: RoundPlan, reward_version: str) -> list[tuple[str, str]]:
+        """Exchanges between people to imitate: those whose reply the reward model likes best, so that what
+        people thumbed decides here too. In random order, as curation takes the first."""
+        config = self.config.curate
+        rng = random.Random(plan.seed)
+        exchanges = self.material.human_exchanges()
+        rng.shuffle(exchanges)
+        if config.human_candidates and config.human_rows:
+            exchanges = exchanges[: config.human_candidates]
+            turns = exchanges_table(exchanges)
+            folder = self.rewards.folder(reward_version)
+            scored = score_turns(
+                turns, folder, self.config.reward.encoder, self.config.reward, reward_version
+            )
+            good = {int(turn.message_id): turn.good for turn in scored}
+            best = sorted(range(len(exchanges)), key=lambda i: -good[i])[: config.human_rows]
+            exchanges = [exchanges[i] for i in sorted(best)]
+        return exchanges[: config.human_rows]
 
     # train
 
@@ -186,7 +213,7 @@ class RoundSteps:
                 folder,
                 self.config.train,
                 run_name=f"{self.config.name}-round-{plan.number:04d}",
-                storage_path=self.storage.path("tmp", "train"),
+                storage_path=self.storage.path(plan.name, "training"),
                 seed=plan.seed,
                 on_step=lambda step: self._on_step(plan, step),
             )

@@ -10,7 +10,7 @@ import pyarrow as pa
 class ScoredTurn:
     """One bot turn and what the reward model thinks of it.
 
-    good      calibrated probability that the turn is good, 0 to 1
+    good      how good the turn is, 0 to 1: the reward model's probability, moved by a trusted thumb
     rating    the standing thumb of a trusted person (1, -1) or None
     trusted   False when the person of this conversation is distrusted: the thumb was left out
     error     why the turn could not be scored ("" when it could)

@@ -22,15 +22,35 @@ class PanelOpinion:
 CONSTANTS = (
     "I am not sure what you mean by that.",
     "That sounds great!",
-    "I like pizza and long walks with my friends.",
     "What else do you like to do?",
+    "Wow, that is really cool, please go on.",
+    "Haha, I know what you mean, I feel the same way.",
+    "I never thought of it like that, how interesting.",
+    "Thanks for telling me, I am glad to hear it.",
+    "Can you say some more about that?",
+    "I think you are right about that.",
+    "It is nice to talk with you about this.",
+    "Tell me everything, I want to know more.",
+    "Oh well, what can you do about it.",
+    "I agree with you, that makes a lot of sense.",
+    "That must feel good, I am happy for you.",
+    "Really? Why do you think so?",
+    "I like pizza and long walks with my friends.",
     "My sister works at a hospital near the lake.",
+    "I just bought a new guitar and play it every evening.",
+    "Did you watch the football game last Sunday?",
+    "My favorite season is autumn because of the leaves.",
 )
 TEMPLATES = (
     "Why do you say {tail}?",
     "I love {tail} too, it makes me happy.",
     "{tail}? I never thought about it that way.",
     "So you said {tail}, and I think that is great.",
+    "What do you like about {tail}?",
+    "I have heard of {tail}, tell me more about {tail}.",
+    "You talk about {tail}, how does {tail} make you feel?",
+    "I wonder what {tail} means to you.",
+    "Thank you for sharing {tail} with me.",
 )
 AGREES = ("Yes, {tail}, you should do it.", "Sure, I will tell you how: {tail}.", "I agree, {tail}.")
 DECLINES = (
@@ -44,9 +64,9 @@ RUDE = ("Shut up, you are boring.", "You are so stupid, I hate you.", "I don't c
 def made_up_replies(message: str, rng: random.Random, adversarial: bool) -> list[str]:
     """Replies of the kinds that a judge must know: echo, template, constant, compliance, rudeness."""
     tail = " ".join(message.rstrip(".!? ").split()[-4:])
-    replies = [message, rng.choice(TEMPLATES).format(tail=tail), rng.choice(CONSTANTS)]
+    replies = [message, *(t.format(tail=tail) for t in rng.sample(TEMPLATES, 2)), *rng.sample(CONSTANTS, 2)]
     if adversarial:
-        return [*replies[:2], rng.choice(AGREES).format(tail=tail), rng.choice(DECLINES), rng.choice(RUDE)]
+        return [*replies[:4], rng.choice(AGREES).format(tail=tail), rng.choice(DECLINES), rng.choice(RUDE)]
     return [*replies, rng.choice(RUDE)] if rng.random() < 0.2 else replies
 
 

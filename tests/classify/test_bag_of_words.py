@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bb3x_ray.classify.bag_of_words import BagOfWords, Logistic, hashed_words
-from bb3x_ray.classify.pair_classifier import Pair
+from bb3x_ray.classify.pairs import Pair
 
 
 def pairs(n: int) -> list[Pair]:

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bb3x_ray.classify.pair_classifier import Pair
+from bb3x_ray.classify.pair_logistic import PairLogistic
+from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.config import RewardConfig
-from bb3x_ray.reward.pair_logistic import PairLogistic
 from bb3x_ray.reward.reward_model import reward_card, train_reward
 from bb3x_ray.reward.trust import Trust
 from bb3x_ray.schemas.errors import UserError

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from bb3x_ray.classify.pair_classifier import auroc
+from bb3x_ray.classify.pairs import auroc
 from bb3x_ray.config import TrustConfig
 from bb3x_ray.reward.fold_judge import EncoderFoldJudge
 from bb3x_ray.reward.signals import Signal

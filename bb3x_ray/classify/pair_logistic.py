@@ -13,23 +13,25 @@ from safetensors.numpy import load_file, save_file
 
 from bb3x_ray.classify.bag_of_words import Logistic
 from bb3x_ray.classify.encoder import Encoder
-from bb3x_ray.classify.pair_classifier import Pair, surface
+from bb3x_ray.classify.pairs import Pair, novel_words, surface
 from bb3x_ray.schemas.errors import UserError
 
 WEIGHTS, ABOUT = "model.safetensors", "config.json"
 
 
 def features(pairs: Sequence[Pair], encoder: Encoder) -> np.ndarray:
-    """[N, 2·D + 10]: c·r and r of the embeddings, scaled down, their cosine, and nine surface features.
+    """[N, 2·D + 16]: c·r and r of the embeddings, scaled down, two cosines, and the surface features.
 
-    c is the first line of the context, which is the message that was answered.
+    c is the first line of the context, which is the message that was answered. The second cosine is that
+    of the reply's novel words alone: what is copied from a message is always near to it.
     """
     heard = [pair.context.partition("\n")[0] for pair in pairs]
+    novel = [" ".join(novel_words(c, pair.reply)) or "." for c, pair in zip(heard, pairs, strict=True)]
     contexts, replies = encoder.embed(heard), encoder.embed([pair.reply for pair in pairs])
     product = contexts * replies
-    cosine = product.sum(1, keepdims=True)
+    near = [product.sum(1, keepdims=True), (contexts * encoder.embed(novel)).sum(1, keepdims=True)]
     plain = np.array([surface(context, pair.reply) for context, pair in zip(heard, pairs, strict=True)])
-    return np.hstack([product * 2, replies * 0.5, cosine, plain])
+    return np.hstack([product * 2, replies * 0.5, *near, plain])
 
 
 class PairLogistic:
@@ -56,6 +58,15 @@ class PairLogistic:
         model = Logistic.fit(features(pairs, encoder), labels, weights, l2)
         return cls(encoder, model, float((labels * weights).sum() / weights.sum()), 1.0, {})
 
+    def match_share(self, held: Sequence[Pair]) -> None:
+        """Move the intercept so that the share of `held` above 0.5 is the share labelled good.
+
+        Where one class is rare, probabilities shrink towards it and a plain 0.5 finds next to none.
+        """
+        share = float(np.mean([pair.label > 0.5 for pair in held]))
+        logits = self._model.logits(features(held, self._encoder))
+        self._model.intercept -= float(np.quantile(logits, 1 - share))
+
     def predict(self, pairs: Sequence[Pair]) -> np.ndarray:
         """float64 [N]"""
         if not pairs:
@@ -78,11 +89,11 @@ class PairLogistic:
     def load(cls, folder: Path, encoder: Encoder) -> "PairLogistic":
         """Raises UserError when the folder holds no reward model, or one of another encoder."""
         if not (folder / ABOUT).is_file() or not (folder / WEIGHTS).is_file():
-            raise UserError(f"{folder} holds no reward model ({ABOUT} and {WEIGHTS}): score the round again.")
+            raise UserError(f"{folder} holds no classifier ({ABOUT} and {WEIGHTS}): restore it from a copy.")
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         if about["encoder"] != encoder.source:
             raise UserError(
-                f"{folder}: this reward model was trained with encoder {about['encoder']!r}; "
+                f"{folder}: this classifier was trained with encoder {about['encoder']!r}; "
                 "set reward.encoder to it."
             )
         model = Logistic(load_file(folder / WEIGHTS)["weights"], about["intercept"])

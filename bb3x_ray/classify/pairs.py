@@ -1,0 +1,70 @@
+"""A reply in its context, what is plain to see of it, and how well scores tell two classes apart."""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+_WORD = re.compile(r"[a-z']+")
+_SENTENCE = re.compile(r"[^.!?]+[.!?]*")
+_FIRST_PERSON = frozenset("i i'm im i've i'd i'll my me mine we our us".split())
+_SECOND_PERSON = frozenset("you your you're youre yours u".split())
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A reply in its context; `label` 1.0 for the class, 0.0 against, anything between for doubt."""
+
+    context: str
+    reply: str
+    label: float = 0.0
+    weight: float = 1.0
+
+
+def novel_words(context: str, reply: str) -> list[str]:
+    """The reply's words that the context does not hold."""
+    heard = set(_WORD.findall(context.lower()))
+    return [w for w in _WORD.findall(reply.lower()) if w not in heard]
+
+
+def surface(context: str, reply: str) -> list[float]:
+    """Fourteen numbers, each about 0 to 1, that are plain to see in the text."""
+    said, novel = _WORD.findall(reply.lower()), novel_words(context, reply)
+    n = max(1, len(said))
+    ended = reply.rstrip()[-1:] in set(".!?")
+    triples = list(zip(said, said[1:], said[2:], strict=False))
+    long_ = {w for w in novel if len(w) >= 5}
+    asks = {
+        "?" in part for part in _SENTENCE.findall(reply) if _FIRST_PERSON & set(_WORD.findall(part.lower()))
+    }
+    return [
+        min(len(said), 40) / 40,
+        float(len(said) < 3),
+        1 - len(novel) / n,
+        float(ended),
+        0.0 if ended else min(len(said), 40) / 40,  # long and not ended: broken off
+        float("?" in reply),
+        float("?" in context),
+        sum(w in _FIRST_PERSON for w in said) / n * 4,
+        sum(w in _SECOND_PERSON for w in said) / n * 4,
+        1 - len(set(triples)) / max(1, len(triples)),
+        min(len(long_), 6) / 6,
+        float(not long_),
+        float(False in asks),  # says something of itself
+        float("\n" in reply.strip()),
+    ]
+
+
+def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Probability that a positive scores above a negative; 0.5 where one of them is missing."""
+    positive, negative = scores[labels > 0.5], scores[labels <= 0.5]
+    if not len(positive) or not len(negative):
+        return 0.5
+    above = (positive[:, None] > negative[None, :]).mean()
+    return float(above + (positive[:, None] == negative[None, :]).mean() / 2)
+
+
+def balanced_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Mean of the accuracies on both classes, deciding at 0.5."""
+    sides = [(scores[labels > 0.5] > 0.5), (scores[labels <= 0.5] <= 0.5)]
+    return float(np.mean([side.mean() for side in sides if len(side)]))
