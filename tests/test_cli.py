@@ -20,12 +20,11 @@ from bb3x_ray.storage import Storage
 ROOT = Path(__file__).parents[1]
 LOCAL = str(ROOT / "configs" / "local.yaml")
 HEAVY = ("torch", "ray", "transformers", "pyarrow", "pydantic", "deepspeed", "numpy", "yaml", "wandb")
+Command = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def bb3x(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str]]:
+def bb3x(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """arguments -> (exit code, what it said on stderr), in this process."""
 
     def command(*arguments: str) -> tuple[int, str]:
