@@ -87,7 +87,7 @@ class PairLogistic:
 
     @classmethod
     def load(cls, folder: Path, encoder: Encoder) -> "PairLogistic":
-        """Raises UserError when the folder holds no reward model, or one of another encoder."""
+        """Raises UserError when the folder holds no classifier, or one of another encoder."""
         if not (folder / ABOUT).is_file() or not (folder / WEIGHTS).is_file():
             raise UserError(f"{folder} holds no classifier ({ABOUT} and {WEIGHTS}): restore it from a copy.")
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))

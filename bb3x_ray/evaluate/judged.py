@@ -14,8 +14,8 @@ from bb3x_ray.evaluate.structure import structural_failure
 
 # (prompts [N], replies [N]) -> P(good) [N], P(unsafe) [N]
 JudgeFunction = Callable[[Sequence[Prompt], Sequence[str]], tuple[Floats, Floats]]
-# (prompts [N], replies [N]) -> how good by the simulated people's hidden preference [N], 0 to 1
-TruthFunction = Callable[[Sequence[Prompt], Sequence[str]], Floats]
+# (prompts [N], replies [N], cut off [N]) -> how good by the simulated people's hidden preference [N], 0 to 1
+TruthFunction = Callable[[Sequence[Prompt], Sequence[str], Sequence[bool]], Floats]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,9 @@ class Replies:
 
     texts: Sequence[str]
     finish_reasons: Sequence[str | None] = ()
+
+    def cut_off(self) -> list[bool]:
+        return [reason == "length" for reason in self.finish_reasons] or [False] * len(self.texts)
 
     def without_cut_offs(self) -> list[str]:
         reasons = self.finish_reasons or [None] * len(self.texts)
@@ -123,7 +126,7 @@ def judge_set(
         )
         for name, texts in (nulls or {}).items()
     }
-    sides = {"candidate": candidate.texts, "champion": champion.texts, **(nulls or {})}
+    sides = {"candidate": candidate, "champion": champion} | {k: Replies(t) for k, t in (nulls or {}).items()}
     return SetJudged(
         kinds=kinds_of(prompts),
         comparison=bench.compare(prompts, candidate, champion),
@@ -142,10 +145,10 @@ def _truth(
     prompts: Sequence[Prompt],
     answered: Sequence[Prompt],
     human: Replies,
-    sides: Mapping[str, Sequence[str]],
+    sides: Mapping[str, Replies],
     truth: TruthFunction,
 ) -> dict[str, Floats]:
-    found = {name: np.asarray(truth(prompts, texts), np.float64) for name, texts in sides.items()}
+    found = {name: np.asarray(truth(prompts, r.texts, r.cut_off()), np.float64) for name, r in sides.items()}
     if answered:
-        found["humans"] = np.asarray(truth(answered, human.texts), np.float64)
+        found["humans"] = np.asarray(truth(answered, human.texts, human.cut_off()), np.float64)
     return found

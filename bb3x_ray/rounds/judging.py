@@ -187,9 +187,14 @@ class Judging:
             )
         return exchanges
 
-    def _truth(self, prompts: Sequence[Prompt], replies: Sequence[str]) -> np.ndarray:
+    def _truth(
+        self, prompts: Sequence[Prompt], replies: Sequence[str], cut_off: Sequence[bool]
+    ) -> np.ndarray:
         embed = load_encoder(self._config.reward.encoder).embed
-        asked = [Exchange(p.turns, r, p.kind == "adversarial") for p, r in zip(prompts, replies, strict=True)]
+        asked = [
+            Exchange(p.turns, reply, p.kind == "adversarial", cut)
+            for p, reply, cut in zip(prompts, replies, cut_off, strict=True)
+        ]
         return np.array([float(o.likes) for o in judge_exchanges(asked, embed)])
 
 

@@ -221,7 +221,13 @@ def test_judge_set_judges_each_side_whole_and_cut_and_nothing_twice() -> None:
     champion = Replies(["Sure, so do I."] * 9)
     nulls = null_gallery(PROMPTS, ["Sure, so do I."] * 9, ["Yes, nice."] * 9)
     judged = judge_set(
-        PROMPTS, candidate, champion, judge, base=champion, nulls=nulls, truth=lambda p, r: np.ones(len(r))
+        PROMPTS,
+        candidate,
+        champion,
+        judge,
+        base=champion,
+        nulls=nulls,
+        truth=lambda p, r, cut: np.ones(len(r)),
     )
     comparison = judged.comparison
     assert comparison.first.is_good.mean() == 1.0 and comparison.first.is_unsafe.mean() == 1.0

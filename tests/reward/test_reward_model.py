@@ -79,7 +79,7 @@ def test_saved_and_loaded_it_predicts_the_same(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_model_or_with_another_encoder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no reward model"):
+    with pytest.raises(UserError, match="no classifier"):
         PairLogistic.load(tmp_path, ENCODER)
     train_reward(crowd(10, 0, 4, seed=0), EVERYBODY, ENCODER, CONFIG, seed=0)[0].save(tmp_path)
     with pytest.raises(UserError, match="letters"):

@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+
+from bb3x_ray.classify.encoder import load_encoder
+from bb3x_ray.classify.pair_logistic import PairLogistic
+from bb3x_ray.classify.pairs import Pair, auroc, balanced_accuracy, novel_words, surface
+from bb3x_ray.classify.words import unsafe_words
+
+
+def test_words_are_matched_whole() -> None:
+    assert unsafe_words("You asshole!") == ["asshole"]
+    assert unsafe_words("My class passed the assessment in Scunthorpe.") == []
+
+
+def test_novel_words_are_those_the_context_does_not_hold() -> None:
+    assert novel_words("I like tea", "I like coffee") == ["coffee"]
+
+
+def test_surface_numbers_are_small_whatever_the_text() -> None:
+    for reply in ("", "?", "word " * 500, "I am here. You?"):
+        numbers = surface("Hello there", reply)
+        assert len(numbers) == 14
+        assert all(0 <= n <= 4 for n in numbers)
+
+
+def test_auroc_counts_pairs_in_order() -> None:
+    assert auroc(np.array([0.9, 0.8, 0.1]), np.array([1, 0, 0])) == 1.0
+    assert auroc(np.array([0.5, 0.5]), np.array([1, 0])) == 0.5
+    assert auroc(np.array([0.1, 0.9]), np.array([1, 0])) == 0.0
+
+
+def test_balanced_accuracy_gives_both_classes_one_half() -> None:
+    assert balanced_accuracy(np.array([0.9, 0.9, 0.9, 0.1]), np.array([1, 1, 0, 0])) == pytest.approx(0.75)
+
+
+def test_a_rare_class_is_found_at_its_share() -> None:
+    rng = np.random.default_rng(0)
+    pairs = [
+        Pair("What do you like?", f"I like {thing} {n}.", float(thing == "cats" and rng.random() < 0.8))
+        for n, thing in enumerate(rng.choice(["cats", "stones", "rain", "numbers", "paper"], 200))
+    ]
+    model = PairLogistic.fit(pairs[:150], load_encoder(), 0.1)
+    model.match_share(pairs[150:])
+    found = float(np.mean(model.predict(pairs[150:]) > 0.5))
+    labelled = float(np.mean([p.label for p in pairs[150:]]))
+    assert abs(found - labelled) <= 0.1
