@@ -105,7 +105,7 @@ class RewardConfig(Section):
 class CurateConfig(Section):
     human_rows: int = Field(150, ge=0, description="exchanges between people mixed in, imitated")
     human_candidates: int = Field(
-        1200, ge=0, description="of so many, those the reward model likes best are taken; 0: any"
+        1000, ge=0, description="of so many, those the reward model likes best are taken; 0: any"
     )
     max_avoid_per_imitate: float = Field(
         0.3, ge=0, description="cap on bot turns to avoid, per turn to imitate or human exchange"

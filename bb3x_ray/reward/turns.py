@@ -47,16 +47,6 @@ def turns_table(conversations: Sequence[Conversation], distrusted: frozenset[str
     return pa.Table.from_pylist(rows, schema=TURNS_SCHEMA)
 
 
-def exchanges_table(exchanges: Sequence[tuple[str, str]]) -> pa.Table:
-    """One row for each (message, reply) between people, its place in the list as message_id."""
-    rows = [
-        {"conversation_id": "", "message_id": f"{i:06d}", "context": said, "reply": reply, "rating": None}
-        | {"trusted": True}
-        for i, (said, reply) in enumerate(exchanges)
-    ]
-    return pa.Table.from_pylist(rows, schema=TURNS_SCHEMA)
-
-
 def with_thumb(score: float, rating: int | None, base_rate: float) -> float:
     """How good a turn is, from the reward model's score and a trusted thumb; the score where there is none.
 

@@ -9,10 +9,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow.parquet as pq
 from transformers import AutoTokenizer
 
 from bb3x_ray.classify.encoder import load_encoder
+from bb3x_ray.classify.pair_logistic import PairLogistic
 from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.config import Config
 from bb3x_ray.data import curate, slices, table
@@ -24,7 +26,7 @@ from bb3x_ray.reward.on_ray import score_turns
 from bb3x_ray.reward.reward_model import reward_card, train_reward
 from bb3x_ray.reward.signals import signals_of, weak_pairs
 from bb3x_ray.reward.trust import Trust, estimate_trust
-from bb3x_ray.reward.turns import exchanges_table, turns_table
+from bb3x_ray.reward.turns import turns_table
 from bb3x_ray.rounds.judging import Judging, is_judges_person
 from bb3x_ray.rounds.ledger import Ledger
 from bb3x_ray.rounds.material import Material
@@ -67,6 +69,9 @@ class RoundSteps:
     def collect(self, plan: RoundPlan) -> tuple[Conversation, ...]:
         name = f"{plan.name}/collect"
         if not self.storage.is_published(name):
+            if self.server:
+                # What was acknowledged up to now is in a sealed segment by then.
+                time.sleep(self.config.log.seal_seconds + 0.5)
             commit_inbox(self.storage)
             quiet = self.config.log.quiet_seconds
             before = int((time.time() - quiet) * 1e6) if quiet else None
@@ -170,13 +175,10 @@ class RoundSteps:
         rng.shuffle(exchanges)
         if config.human_candidates and config.human_rows:
             exchanges = exchanges[: config.human_candidates]
-            turns = exchanges_table(exchanges)
-            folder = self.rewards.folder(reward_version)
-            scored = score_turns(
-                turns, folder, self.config.reward.encoder, self.config.reward, reward_version
-            )
-            good = {int(turn.message_id): turn.good for turn in scored}
-            best = sorted(range(len(exchanges)), key=lambda i: -good[i])[: config.human_rows]
+            encoder = load_encoder(self.config.reward.encoder)
+            model = PairLogistic.load(self.rewards.folder(reward_version), encoder)
+            good = model.predict([Pair(said, reply) for said, reply in exchanges])
+            best = np.argsort(-good, kind="stable")[: config.human_rows]
             exchanges = [exchanges[i] for i in sorted(best)]
         return exchanges[: config.human_rows]
 
