@@ -28,12 +28,18 @@ class ScoreActor:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         contexts, replies = batch["context"].to_pylist(), batch["reply"].to_pylist()
+        self._embed_together(contexts, replies)
         scored = [self._score(context, reply) for context, reply in zip(contexts, replies, strict=True)]
         kept = batch.select(_COLUMNS)
         kept = kept.append_column("score", pa.array([score for score, _ in scored], pa.float64()))
         base_rate = pa.array([self._model.base_rate] * len(scored), pa.float64())
         kept = kept.append_column("base_rate", base_rate)
         return kept.append_column("error", pa.array([error for _, error in scored], pa.string()))
+
+    def _embed_together(self, contexts: list[str | None], replies: list[str | None]) -> None:
+        """Fill the encoder's cache in one go, many times faster than text by text."""
+        known = zip(contexts, replies, strict=True)
+        self._model.predict([Pair(c, r) for c, r in known if c is not None and r is not None])
 
     def _score(self, context: str | None, reply: str | None) -> tuple[float, str]:
         """(score, ""), or (0.5, why not): one bad row must not take its block down with it."""
