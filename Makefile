@@ -40,7 +40,7 @@ test: setup-dev browser ## all tests that end within 15 minutes
 check: setup-dev ## lint, format, types, the laws, and unit tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy bb3x_ray/schemas bb3x_ray/storage.py bb3x_ray/registry.py bb3x_ray/config.py bb3x_ray/language bb3x_ray/classify bb3x_ray/train bb3x_ray/data bb3x_ray/reward bb3x_ray/evaluate bb3x_ray/simulate bb3x_ray/serve bb3x_ray/rounds/round.py bb3x_ray/rounds/ledger.py
+	$(BIN)/mypy bb3x_ray
 	$(BIN)/lint-imports
 	$(BIN)/pytest -m 'not slow and not ray and not browser'
 

@@ -4,6 +4,7 @@ the frozen prompt sets."""
 from dataclasses import dataclass
 from itertools import pairwise
 
+from bb3x_ray.config import EvaluateConfig
 from bb3x_ray.data.parts import check_disjoint, parts_manifest, split_parts
 from bb3x_ray.data.readers.chitchat import ChitchatConversation, read_chitchat
 from bb3x_ray.evaluate import prompts as prompt_sets
@@ -80,7 +81,7 @@ def _import_card(version: str, source: str) -> str:
     )
 
 
-def load_material(storage: Storage, config: prompt_sets.EvaluateConfig, seed: int) -> Material:
+def load_material(storage: Storage, config: EvaluateConfig, seed: int) -> Material:
     """The parts and prompt sets of this storage root: made and published the first time, then the same.
 
     Raises UserError when the installed messages are not those the root was begun with.

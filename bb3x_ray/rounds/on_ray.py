@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -38,7 +39,11 @@ def connected(config: RayConfig) -> Iterator[None]:
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     for chatty in ("ray.serve", "ray.data", "ray.train"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
-    quiet = {"logging_level": logging.ERROR, "log_to_driver": False, "ignore_reinit_error": True}
+    quiet: dict[str, Any] = {
+        "logging_level": logging.ERROR,
+        "log_to_driver": False,
+        "ignore_reinit_error": True,
+    }
     already = ray.is_initialized()
     if already:
         pass

@@ -41,7 +41,10 @@ Say = Callable[[str], None]
 
 
 class Server(Protocol):
-    """What a round needs of the server: that it answers with another version from now on."""
+    """What a round needs of the server: where it is, and that it answers with another version from now on."""
+
+    @property
+    def url(self) -> str: ...
 
     def swap(self, version: str) -> None: ...
 
