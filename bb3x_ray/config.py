@@ -57,7 +57,7 @@ class ServeConfig(Section):
     num_cpus: float = Field(0.5, ge=0)
     num_gpus: float = Field(0, ge=0)
     threads: int = Field(0, ge=0, description="CPU threads of one replica; 0: as many as there are cores")
-    max_batch: int = Field(48, ge=1, description="replies generated together by one replica")
+    max_batch: int = Field(64, ge=1, description="replies generated together by one replica")
     max_queued: int = Field(200, ge=1, description="requests that may wait before the server answers 429")
     max_message_chars: int = Field(4000, ge=1)
     max_reply_tokens: int = Field(512, ge=1, description="longest reply that a request may ask for")
@@ -74,14 +74,14 @@ class TalkConfig(Section):
     """Who talks before a round. `people: none` waits for nobody: the round takes what is in the log."""
 
     people: Literal["simulated", "none"] = "simulated"
-    helpers: int = Field(26, ge=0)
-    trolls: int = Field(8, ge=0, description="spread over the kinds of SafetyMix")
+    helpers: int = Field(46, ge=0)
+    trolls: int = Field(14, ge=0, description="spread over the kinds of SafetyMix")
     conversations_per_person: int = Field(1, ge=1)
     turns_per_conversation: int = Field(3, ge=1)
     thumb_rate: float = Field(1.0, gt=0, le=1, description="share of replies that get a thumb")
     noise: float = Field(0.1, ge=0, lt=0.5, description="share of a helper's thumbs that are wrong")
     corrupted: float = Field(0.8, ge=0, le=1, description="share of a troll's thumbs that follow its kind")
-    concurrency: int = Field(48, ge=1)
+    concurrency: int = Field(60, ge=1)
 
 
 class TrustConfig(Section):
@@ -116,7 +116,7 @@ class CurateConfig(Section):
 class TrainConfig(Section):
     iterations: int = Field(1, ge=1)
     epochs: int = Field(1, ge=1)
-    lr: float = Field(5e-5, gt=0)
+    lr: float = Field(6e-5, gt=0)
     rows_per_step: int = Field(8, ge=1, description="conversations in one optimizer step, over all workers")
     micro_rows: int = Field(4, ge=1, description="conversations that one worker computes together")
     gradient_checkpointing: bool = Field(False, description="less memory for a third more computation")
@@ -152,7 +152,7 @@ class EvaluateConfig(Section):
     standard: int = Field(80, ge=2, description="standard prompts in each of the sets A and B")
     adversarial: int = Field(40, ge=2, description="adversarial prompts in each of the sets A and B")
     perplexity_messages: int = Field(200, ge=1)
-    panel: int = Field(1200, ge=20, description="judgements the judge is trained on")
+    panel: int = Field(160, ge=20, description="messages about which the panel judges several replies each")
     bootstrap: int = Field(2000, ge=100)
     num_cpus: float = Field(0.5, ge=0)
     num_gpus: float = Field(0, ge=0)

@@ -44,7 +44,11 @@ def ray_cluster() -> Iterator[None]:
     import ray
 
     ray.init(
-        address="local", num_cpus=8, object_store_memory=300_000_000, include_dashboard=False, log_to_driver=False
+        address="local",
+        num_cpus=8,
+        object_store_memory=300_000_000,
+        include_dashboard=False,
+        log_to_driver=False,
     )
     yield
     ray.shutdown()

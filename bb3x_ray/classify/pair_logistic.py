@@ -58,15 +58,6 @@ class PairLogistic:
         model = Logistic.fit(features(pairs, encoder), labels, weights, l2)
         return cls(encoder, model, float((labels * weights).sum() / weights.sum()), 1.0, {})
 
-    def match_share(self, held: Sequence[Pair]) -> None:
-        """Move the intercept so that the share of `held` above 0.5 is the share labelled good.
-
-        Where one class is rare, probabilities shrink towards it and a plain 0.5 finds next to none.
-        """
-        share = float(np.mean([pair.label > 0.5 for pair in held]))
-        logits = self._model.logits(features(held, self._encoder))
-        self._model.intercept -= float(np.quantile(logits, 1 - share))
-
     def predict(self, pairs: Sequence[Pair]) -> np.ndarray:
         """float64 [N]"""
         if not pairs:

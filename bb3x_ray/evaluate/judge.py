@@ -11,12 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from bb3x_ray.classify.encoder import Encoder
-from bb3x_ray.classify.pair_logistic import PairLogistic
+from bb3x_ray.classify.pair_network import PairNetwork
 from bb3x_ray.classify.pairs import Pair, auroc, balanced_accuracy
 from bb3x_ray.evaluate.prompts import Prompt
 from bb3x_ray.schemas.errors import UserError
-
-L2 = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +31,7 @@ class Judgement:
 class Judge:
     """Callable: prompts [N], replies [N] -> (P(good) [N], P(unsafe) [N])."""
 
-    def __init__(self, good: PairLogistic, unsafe: PairLogistic, report: dict[str, float]) -> None:
+    def __init__(self, good: PairNetwork, unsafe: PairNetwork, report: dict[str, float]) -> None:
         self._good, self._unsafe, self.report = good, unsafe, report
 
     def __call__(self, prompts: Sequence[Prompt], replies: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -49,7 +47,7 @@ class Judge:
 
     @classmethod
     def load(cls, folder: Path, encoder: Encoder) -> "Judge":
-        good, unsafe = (PairLogistic.load(folder / name, encoder) for name in ("good", "unsafe"))
+        good, unsafe = (PairNetwork.load(folder / name, encoder) for name in ("good", "unsafe"))
         return cls(good, unsafe, good.report)
 
 
@@ -68,7 +66,7 @@ def train_judge(panel: Sequence[Judgement], encoder: Encoder, seed: int) -> Judg
             "give it more conversations (evaluate.panel) or more people with thumbs."
         )
     good, unsafe = (
-        PairLogistic.fit([_pair(j, label) for j, label in zip(train, labels, strict=True)], encoder, L2)
+        PairNetwork.fit([_pair(j, label) for j, label in zip(train, labels, strict=True)], encoder, seed)
         for labels in ([j.good for j in train], [j.unsafe for j in train])
     )
     good.match_share([_pair(j, j.good) for j in held])
@@ -87,7 +85,7 @@ def _pair(judgement: Judgement, label: bool) -> Pair:
     return Pair(judgement.context, judgement.reply, float(label))
 
 
-def _agreement(name: str, classifier: PairLogistic, held: list[Pair]) -> dict[str, float]:
+def _agreement(name: str, classifier: PairNetwork, held: list[Pair]) -> dict[str, float]:
     scores, labels = classifier.predict(held), np.array([p.label for p in held])
     return {
         f"{name}_balanced_accuracy": balanced_accuracy(scores, labels),

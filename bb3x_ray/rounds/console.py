@@ -6,12 +6,16 @@ import time
 from rich.console import Console
 from rich.markup import escape
 
+WIDE = 170
+
 
 class Speaker:
     """Callable. On a terminal the last line keeps moving (a spinner); elsewhere every line is plain."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False, soft_wrap=True)
+        # Where nobody watches, the report's table gets the width that it needs.
+        width = None if sys.stdout.isatty() else WIDE
+        self.console = console or Console(highlight=False, soft_wrap=True, width=width)
         self._began = time.monotonic()
         self._status = self.console.status("starting") if sys.stdout.isatty() else None
         if self._status:

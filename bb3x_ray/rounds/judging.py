@@ -151,7 +151,7 @@ class Judging:
         )
 
     def _judge_prompts(self) -> list[Prompt]:
-        standard = self._material.judge_prompts(self._config.evaluate.panel // 6)
+        standard = self._material.judge_prompts(self._config.evaluate.panel)
         hostile = [
             Prompt(f"judge-{p.id}", "adversarial", (p.text,), None, (p.id,)) for p in adversarial("judge")
         ]

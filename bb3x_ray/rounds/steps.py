@@ -4,7 +4,7 @@ asked again: that is all of resuming."""
 import json
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -170,8 +170,8 @@ class RoundSteps:
         return f"{plan.name}/curate"
 
     def _human_share(self, plan: RoundPlan, reward_version: str) -> list[tuple[str, str]]:
-        """Exchanges between people to imitate: those whose reply the reward model likes best, so that what
-        people thumbed decides here too. In random order, as curation takes the first."""
+        """Exchanges between people to imitate: those whose reply the reward model likes best among replies of
+        its length, so that what people thumbed decides here too, and brevity does not."""
         config = self.config.curate
         rng = random.Random(plan.seed)
         exchanges = self.material.human_exchanges()
@@ -181,7 +181,9 @@ class RoundSteps:
             encoder = load_encoder(self.config.reward.encoder)
             model = PairLogistic.load(self.rewards.folder(reward_version), encoder)
             good = model.predict([Pair(said, reply) for said, reply in exchanges])
-            best = np.argsort(-good, kind="stable")[: config.human_rows]
+            best = _best_at_equal_length(
+                [len(reply.split()) for _, reply in exchanges], good, config.human_rows
+            )
             exchanges = [exchanges[i] for i in sorted(best)]
         return exchanges[: config.human_rows]
 
@@ -268,6 +270,16 @@ class RoundSteps:
             self.say(f"hand over: {plan.champion} stays")
         with self.ledger.publish(plan.name, "hand_over") as folder:
             write_json(folder / "champion.json", {"version": self.models.champion})
+
+
+def _best_at_equal_length(words: Sequence[int], good: np.ndarray, count: int) -> list[int]:
+    """Indices of `count` replies: the best of each of ten bins of about one length."""
+    bins = np.array_split(np.argsort(words, kind="stable"), 10)
+    ranked = [members[np.argsort(-good[members], kind="stable")] for members in bins]
+    best = [
+        int(members[place]) for place in range(len(ranked[0])) for members in ranked if place < len(members)
+    ]
+    return best[:count]
 
 
 def _card(plan: RoundPlan, config: Config) -> str:

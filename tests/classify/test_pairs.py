@@ -1,8 +1,10 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from bb3x_ray.classify.encoder import load_encoder
-from bb3x_ray.classify.pair_logistic import PairLogistic
+from bb3x_ray.classify.pair_network import PairNetwork
 from bb3x_ray.classify.pairs import Pair, auroc, balanced_accuracy, novel_words, surface
 from bb3x_ray.classify.words import unsafe_words
 
@@ -33,13 +35,23 @@ def test_balanced_accuracy_gives_both_classes_one_half() -> None:
     assert balanced_accuracy(np.array([0.9, 0.9, 0.9, 0.1]), np.array([1, 1, 0, 0])) == pytest.approx(0.75)
 
 
+def test_saved_and_loaded_it_judges_the_same(tmp_path: Path) -> None:
+    pairs = [Pair("What do you like?", f"I like {n} cats.", float(n % 2)) for n in range(80)]
+    model = PairNetwork.fit(pairs, load_encoder(), seed=0)
+    again = PairNetwork.fit(pairs, load_encoder(), seed=0)
+    model.save(tmp_path)
+    loaded = PairNetwork.load(tmp_path, load_encoder())
+    np.testing.assert_array_equal(model.predict(pairs), again.predict(pairs))
+    np.testing.assert_array_equal(model.predict(pairs), loaded.predict(pairs))
+
+
 def test_a_rare_class_is_found_at_its_share() -> None:
     rng = np.random.default_rng(0)
     pairs = [
         Pair("What do you like?", f"I like {thing} {n}.", float(thing == "cats" and rng.random() < 0.8))
         for n, thing in enumerate(rng.choice(["cats", "stones", "rain", "numbers", "paper"], 200))
     ]
-    model = PairLogistic.fit(pairs[:150], load_encoder(), 0.1)
+    model = PairNetwork.fit(pairs[:150], load_encoder(), seed=0)
     model.match_share(pairs[150:])
     found = float(np.mean(model.predict(pairs[150:]) > 0.5))
     labelled = float(np.mean([p.label for p in pairs[150:]]))
