@@ -25,7 +25,7 @@ from bb3x_ray.train.step import ConversationLoss, Schedule, train_step
 _PROBE_ROWS, _PROBE_TOKENS = 2, 48
 
 
-class TrainingError(RuntimeError):
+class TrainingError(UserError):
     """A worker failed for a reason that no setting mends; one sentence with the worker's own error."""
 
 

@@ -1,0 +1,1 @@
+"""What is claimed of speed, side by side with a peer in one run, as ratios: `make bench`."""
