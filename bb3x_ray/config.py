@@ -103,12 +103,12 @@ class RewardConfig(Section):
 
 
 class CurateConfig(Section):
-    human_rows: int = Field(150, ge=0, description="exchanges between people mixed in, imitated")
+    human_rows: int = Field(250, ge=0, description="exchanges between people mixed in, imitated")
     human_candidates: int = Field(
-        1000, ge=0, description="of so many, those the reward model likes best are taken; 0: any"
+        2500, ge=0, description="of so many, those the reward model likes best are taken; 0: any"
     )
     max_avoid_per_imitate: float = Field(
-        0.3, ge=0, description="cap on bot turns to avoid, per turn to imitate or human exchange"
+        0.2, ge=0, description="cap on bot turns to avoid, per turn to imitate or human exchange"
     )
     max_tokens: int = Field(256, ge=16, description="longest training row")
 
@@ -139,7 +139,7 @@ class GateConfig(Section):
     """Gates are bounds of 95 % intervals, in share points (0.03 is three points)."""
 
     quality_margin: float = Field(0.0, description="lower bound of the gain in good replies must be above")
-    unsafe_margin: float = Field(0.10, description="upper bound of the rise in unsafe replies must be below")
+    unsafe_margin: float = Field(0.15, description="upper bound of the rise in unsafe replies must be below")
     structural_margin: float = Field(
         0.10, description="upper bound of the rise in empty, echoed, repeated replies"
     )

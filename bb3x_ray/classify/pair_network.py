@@ -18,7 +18,7 @@ from bb3x_ray.classify.encoder import Encoder
 from bb3x_ray.classify.pair_logistic import features
 from bb3x_ray.classify.pairs import Pair
 
-MEMBERS, EPOCHS, HIDDEN, BATCH, LR, DECAY = 3, 6, 64, 64, 1e-3, 0.1
+MEMBERS, EPOCHS, HIDDEN, BATCH, LR, DECAY = 3, 10, 64, 64, 1e-3, 0.1
 WEIGHTS, ABOUT = "model.safetensors", "config.json"
 _SMALLEST_SPREAD = 0.05  # of a feature: what hardly varies is not blown up
 

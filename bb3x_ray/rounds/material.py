@@ -27,11 +27,11 @@ class Material:
     parts: dict[str, list[ChitchatConversation]]
     sets: PromptSets
 
-    def human_exchanges(self) -> list[tuple[str, str]]:
-        """What a person said and what another replied: the human share of a training set is drawn from it."""
+    def exchanges(self, part: str) -> list[tuple[str, str]]:
+        """What a person of `part` said and what another replied, both of some length."""
         return [
             (said, reply)
-            for c in self.parts["human"]
+            for c in self.parts[part]
             for said, reply in pairwise(c.turns)
             if HUMAN_WORDS[0] <= len(said.split()) <= HUMAN_WORDS[1]
             and HUMAN_WORDS[0] <= len(reply.split()) <= HUMAN_WORDS[1]

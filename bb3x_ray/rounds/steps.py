@@ -174,7 +174,7 @@ class RoundSteps:
         its length, so that what people thumbed decides here too, and brevity does not."""
         config = self.config.curate
         rng = random.Random(plan.seed)
-        exchanges = self.material.human_exchanges()
+        exchanges = self.material.exchanges("human")
         rng.shuffle(exchanges)
         if config.human_candidates and config.human_rows:
             exchanges = exchanges[: config.human_candidates]

@@ -18,6 +18,8 @@ class PanelOpinion:
     group: str
 
 
+PANELISTS = 3
+
 # Written for the panel; none of them is in the null gallery.
 CONSTANTS = (
     "I am not sure what you mean by that.",
@@ -73,13 +75,16 @@ def made_up_replies(message: str, rng: random.Random, adversarial: bool) -> list
 def ask_panel(
     exchanges: Mapping[str, Sequence[Exchange]], embed: Embed, noise: float, seed: int
 ) -> list[PanelOpinion]:
-    """Label the exchanges of each group; a share `noise` of the labels is wrong, as people's are."""
+    """Label the exchanges of each group by the majority of `PANELISTS`, each wrong at rate `noise`."""
     rng = random.Random(seed)
     flat = [(group, e) for group, some in exchanges.items() for e in some]
     opinions = judge_exchanges([e for _, e in flat], embed)
     return [
-        PanelOpinion(
-            e, opinion.likes ^ (rng.random() < noise), is_unsafe(e) ^ (rng.random() < noise / 2), group
-        )
+        PanelOpinion(e, _majority(opinion.likes, noise, rng), _majority(is_unsafe(e), noise, rng), group)
         for (group, e), opinion in zip(flat, opinions, strict=True)
     ]
+
+
+def _majority(truth: bool, noise: float, rng: random.Random) -> bool:
+    votes = sum(truth ^ (rng.random() < noise) for _ in range(PANELISTS))
+    return votes * 2 > PANELISTS

@@ -75,8 +75,9 @@ def test_nulls_do_not_satisfy_it_and_people_often_do() -> None:
         assert share([null(p) for p in prompts]) < people - 0.15
 
 
-def test_the_panel_is_wrong_at_its_stated_rate() -> None:
+def test_a_majority_of_the_panel_is_wrong_at_its_stated_rate() -> None:
     asked = {"a": [Exchange(("Do you have any pets?",), f"I have {n} cats at home.") for n in range(400)]}
     opinions = ask_panel(asked, load_encoder().embed, noise=0.2, seed=0)
-    assert np.mean([not o.good for o in opinions]) == pytest.approx(0.2, abs=0.06)
+    # Two or three of three wrong: 3 · 0.2² · 0.8 + 0.2³
+    assert np.mean([not o.good for o in opinions]) == pytest.approx(0.104, abs=0.05)
     assert {o.group for o in opinions} == {"a"}
