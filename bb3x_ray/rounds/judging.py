@@ -188,9 +188,9 @@ class Judging:
         # The judge must know people's ways of writing as well as a model's.
         between_people = self._material.exchanges("judge")
         rng.shuffle(between_people)
-        for i, (said, reply) in enumerate(between_people[: 3 * self._config.evaluate.panel]):
+        for i, (message, reply) in enumerate(between_people[: 3 * self._config.evaluate.panel]):
             other = between_people[i - 1][1]
-            exchanges[f"people-{i}"] = [Exchange((said,), reply), Exchange((said,), other)]
+            exchanges[f"people-{i}"] = [Exchange((message,), reply), Exchange((message,), other)]
         return exchanges
 
     def _truth(
