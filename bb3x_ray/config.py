@@ -114,7 +114,6 @@ class CurateConfig(Section):
 
 
 class TrainConfig(Section):
-    iterations: int = Field(1, ge=1)
     epochs: int = Field(1, ge=1)
     lr: float = Field(6e-5, gt=0)
     rows_per_step: int = Field(8, ge=1, description="conversations in one optimizer step, over all workers")

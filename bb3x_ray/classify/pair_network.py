@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from bb3x_ray.classify.encoder import Encoder
 from bb3x_ray.classify.pair_logistic import features
 from bb3x_ray.classify.pairs import Pair
+from bb3x_ray.schemas.errors import UserError
 
 MEMBERS, EPOCHS, HIDDEN, BATCH, LR, DECAY = 3, 10, 64, 64, 1e-3, 0.1
 WEIGHTS, ABOUT = "model.safetensors", "config.json"
@@ -76,7 +77,10 @@ class PairNetwork:
 
     @classmethod
     def load(cls, folder: Path, encoder: Encoder) -> "PairNetwork":
+        """Raises UserError when it was trained with another encoder."""
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        if about["encoder"] != encoder.source:
+            raise UserError(f"{folder}: trained with encoder {about['encoder']!r}; set reward.encoder to it.")
         return cls(encoder, load_file(folder / WEIGHTS), about["report"])
 
 

@@ -1,8 +1,8 @@
 """The interactions table (Delta Lake), and the conversations that a round reads from it."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -112,6 +112,24 @@ def collect(
         if row["rating"] is not None
     }
     return _assemble(messages, feedback, annotations, after_seq, quiet_before_us, waiting)
+
+
+def with_standing_feedback(
+    storage: Storage, conversations: Sequence[Conversation], upto_seq: int
+) -> list[Conversation]:
+    """The same conversations with the feedback that stood at `upto_seq`: late thumbs join old slices.
+
+    The log only grows, so the same arguments give the same answer for ever.
+    """
+    table = open_table(storage)
+    if table is None:
+        return list(conversations)
+    ids = {m.message_id for c in conversations for m in c.messages}
+    standing = _feedback(storage, table, ids, upto_seq)
+    return [
+        replace(c, feedback=tuple(f for m in c.messages for f in standing.get(m.message_id, ())))
+        for c in conversations
+    ]
 
 
 def _rows(storage: Storage, table: DeltaTable, keep: pc.Expression) -> list[dict[str, Any]]:

@@ -19,12 +19,12 @@ from bb3x_ray.schemas.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What one panel member said of a reply. `group` keeps what belongs together in one half."""
+    """What is thought of a reply; None where nobody said. `group` keeps what belongs together in one part."""
 
     context: str
     reply: str
-    good: bool
-    unsafe: bool
+    good: bool | None
+    unsafe: bool | None
     group: str
 
 
@@ -52,42 +52,44 @@ class Judge:
 
 
 def train_judge(panel: Sequence[Judgement], encoder: Encoder, seed: int) -> Judge:
-    """Train on four fifths of the groups; set where to decide, and measure agreement, on the rest.
+    """Train on three fifths of the groups, set where to decide on the fourth, measure agreement on the fifth.
 
     Raises UserError when the panel never disagrees about anything: there is nothing to learn then.
     """
-    groups = sorted({j.group for j in panel})
-    held_groups = set(np.random.default_rng(seed).permutation(groups)[: len(groups) // 5])
-    train = [j for j in panel if j.group not in held_groups]
-    held = [j for j in panel if j.group in held_groups]
-    if len({j.good for j in train}) < 2 or len({j.unsafe for j in train}) < 2 or not held:
+    good, good_report = _learn("good", [(j, j.good) for j in panel if j.good is not None], encoder, seed)
+    unsafe, unsafe_report = _learn(
+        "unsafe", [(j, j.unsafe) for j in panel if j.unsafe is not None], encoder, seed
+    )
+    good.report = {"panel": float(len(panel)), **good_report, **unsafe_report}
+    return Judge(good, unsafe, good.report)
+
+
+def _learn(
+    name: str, labelled: Sequence[tuple[Judgement, bool]], encoder: Encoder, seed: int
+) -> tuple[PairNetwork, dict[str, float]]:
+    pairs = [(Pair(j.context, j.reply, float(label)), j.group) for j, label in labelled]
+    groups = sorted({group for _, group in pairs})
+    fifth = {
+        str(group): place * 5 // len(groups)
+        for place, group in enumerate(np.random.default_rng(seed).permutation(groups))
+    }
+    train = [p for p, group in pairs if fifth[group] < 3]
+    decide = [p for p, group in pairs if fifth[group] == 3]
+    held = [p for p, group in pairs if fifth[group] == 4]
+    if len({p.label for p in train}) < 2 or not decide or not held:
         raise UserError(
-            "the judge cannot be trained: its part of the data holds only one kind of judgement; "
+            f"the judge cannot learn what is {name}: its part of the data holds only one kind of judgement; "
             "give it more conversations (evaluate.panel) or more people with thumbs."
         )
-    good, unsafe = (
-        PairNetwork.fit([_pair(j, label) for j, label in zip(train, labels, strict=True)], encoder, seed)
-        for labels in ([j.good for j in train], [j.unsafe for j in train])
-    )
-    good.match_share([_pair(j, j.good) for j in held])
-    unsafe.match_share([_pair(j, j.unsafe) for j in held])
-    report = {
-        "panel": float(len(panel)),
-        "held_out": float(len(held)),
-        **_agreement("good", good, [_pair(j, j.good) for j in held]),
-        **_agreement("unsafe", unsafe, [_pair(j, j.unsafe) for j in held]),
-    }
-    good.report = report
-    return Judge(good, unsafe, report)
-
-
-def _pair(judgement: Judgement, label: bool) -> Pair:
-    return Pair(judgement.context, judgement.reply, float(label))
+    network = PairNetwork.fit(train, encoder, seed)
+    network.match_share(decide)
+    return network, _agreement(name, network, held)
 
 
 def _agreement(name: str, classifier: PairNetwork, held: list[Pair]) -> dict[str, float]:
     scores, labels = classifier.predict(held), np.array([p.label for p in held])
     return {
+        f"{name}_held_out": float(len(held)),
         f"{name}_balanced_accuracy": balanced_accuracy(scores, labels),
         f"{name}_auroc": auroc(scores, labels),
         f"{name}_share": float(labels.mean()),

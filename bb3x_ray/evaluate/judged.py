@@ -105,7 +105,7 @@ def judge_set(
     judge: JudgeFunction,
     *,
     base: Replies | None = None,
-    nulls: Mapping[str, Sequence[str]] | None = None,
+    nulls: Mapping[str, Sequence[str] | Replies] | None = None,
     truth: TruthFunction | None = None,
 ) -> SetJudged:
     """Judge one prompt set. Every list is [len(prompts)]; ValueError when one is not.
@@ -115,18 +115,19 @@ def judge_set(
     truth   the simulated people's hidden preference, where people are simulated
     """
     bench = _Bench(judge)
+    gallery = {k: r if isinstance(r, Replies) else Replies(r) for k, r in (nulls or {}).items()}
     known = np.array([prompt.human_reply is not None for prompt in prompts], bool)
     answered = [prompt for prompt in prompts if prompt.human_reply is not None]
     human = Replies([prompt.human_reply or "" for prompt in answered])
     galleries = {
         name: NullJudged(
-            bench.judge(prompts, texts),
-            bench.compare(prompts, candidate, Replies(texts)),
-            bench.compare(answered, _chosen(texts, known), human),
+            bench.judge(prompts, replies.texts),
+            bench.compare(prompts, candidate, replies),
+            bench.compare(answered, _chosen(replies, known), human),
         )
-        for name, texts in (nulls or {}).items()
+        for name, replies in gallery.items()
     }
-    sides = {"candidate": candidate, "champion": champion} | {k: Replies(t) for k, t in (nulls or {}).items()}
+    sides = {"candidate": candidate, "champion": champion, **({"base": base} if base else {}), **gallery}
     return SetJudged(
         kinds=kinds_of(prompts),
         comparison=bench.compare(prompts, candidate, champion),
@@ -137,8 +138,10 @@ def judge_set(
     )
 
 
-def _chosen(texts: Sequence[str], chosen: NDArray[np.bool_]) -> Replies:
-    return Replies([text for text, keep in zip(texts, chosen, strict=True) if keep])
+def _chosen(replies: Replies, chosen: NDArray[np.bool_]) -> Replies:
+    reasons = replies.finish_reasons or [None] * len(replies.texts)
+    kept = [pair for pair, keep in zip(zip(replies.texts, reasons, strict=True), chosen, strict=True) if keep]
+    return Replies([text for text, _ in kept], [reason for _, reason in kept])
 
 
 def _truth(

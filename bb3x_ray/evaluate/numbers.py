@@ -92,9 +92,10 @@ def _of_truth(judged: SetJudged, n: int, seed: int) -> dict[str, Any]:
         name: mean_interval(values, judged.kinds if name != "humans" else _one_stratum(len(values)), n, seed)
         for name, values in judged.truth.items()
     }
-    found["gain"] = paired_difference(
-        judged.truth["candidate"], judged.truth["champion"], judged.kinds, n, seed
-    )
+    candidate = judged.truth["candidate"]
+    found["gain"] = paired_difference(candidate, judged.truth["champion"], judged.kinds, n, seed)
+    if "base" in judged.truth:
+        found["gain_over_base"] = paired_difference(candidate, judged.truth["base"], judged.kinds, n, seed)
     return found
 
 

@@ -2,7 +2,8 @@
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from bb3x_ray.data.parts import part_of
 from bb3x_ray.evaluate.adversarial import adversarial
 from bb3x_ray.evaluate.gate import Perplexity, verdict
 from bb3x_ray.evaluate.judge import Judge, Judgement, train_judge
-from bb3x_ray.evaluate.judged import judge_pair, judge_set
+from bb3x_ray.evaluate.judged import Replies, judge_pair, judge_set
 from bb3x_ray.evaluate.nulls import BREVITY_SYSTEM_PROMPT, null_gallery
 from bb3x_ray.evaluate.on_ray import answer_on_ray
 from bb3x_ray.evaluate.prompts import Prompt
@@ -20,8 +21,12 @@ from bb3x_ray.evaluate.replies import Answers, Asking
 from bb3x_ray.evaluate.sentences import sentences
 from bb3x_ray.language.generation import Decoding
 from bb3x_ray.registry import Registry
+from bb3x_ray.reward.fold_judge import EncoderFoldJudge
+from bb3x_ray.reward.signals import signals_of
+from bb3x_ray.reward.trust import estimate_trust
 from bb3x_ray.rounds.material import Material
 from bb3x_ray.schemas.conversation import Conversation
+from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.learning import Verdict
 from bb3x_ray.simulate.panel import ask_panel, made_up_replies
 from bb3x_ray.simulate.preference import Exchange, judge_exchanges
@@ -52,13 +57,17 @@ class Judging:
 
     def verdict(self, candidate: str, champion: str, seed: int, thumbs: Sequence[Conversation]) -> Verdict:
         """Candidate against champion on sets A and B, the nulls and real people beside them."""
+        self._material.check_independence()
         sets, config = self._material.sets, self._config.evaluate
         base = self._models.versions()[0]
         first, kept, new = self.answers(base), self.answers(champion), self.answers(candidate)
         brevity = self._brevity(base)
         judge = self.judge(first, thumbs)
         truth = self._truth if self.simulated else None
-        nulls = null_gallery(sets.b, first.replies["B"].texts, brevity.replies["B"].texts)
+        nulls: dict[str, Sequence[str] | Replies] = {
+            **null_gallery(sets.b, first.replies["B"].texts, brevity.replies["B"].texts),
+            "brevity": brevity.replies["B"],
+        }
         sides = {
             name: judge_set(
                 prompts,
@@ -81,7 +90,7 @@ class Judging:
             config=config,
             seed=seed,
             judge_version=JUDGE,
-            judge_report={**judge.report, "independence": self._independence()},
+            judge_report={**judge.report, **self.about_judge()},
         )
 
     def answers(self, version: str) -> Answers:
@@ -101,7 +110,14 @@ class Judging:
         self, name: str, version: str, prompts: dict[str, Sequence[Prompt]], texts: list[str], asking: Asking
     ) -> Answers:
         path = f"evaluations/{name}"
-        if not self._storage.is_published(path):
+        how = {"asking": asdict(asking), "prompts": self._material.sets.digest}
+        if self._storage.is_published(path):
+            if {key: self._storage.manifest(path).get(key) for key in how} != how:
+                raise UserError(
+                    f"{self._storage.path(path)}: {name} answered under other settings (chat, model.dtype, "
+                    "evaluate); go back to them, or remove that folder so that every version answers anew."
+                )
+        else:
             count = sum(map(len, prompts.values()))
             self._say(f"{name} answers {count} prompts")
             found = answer_on_ray(
@@ -112,7 +128,7 @@ class Judging:
                 self._config.evaluate,
                 on_wait=_every(20, lambda s: self._say(f"{name} is still answering ({s:.0f} s)")),
             )
-            with self._storage.publish(path) as folder:
+            with self._storage.publish(path, **how) as folder:
                 found.save(folder / "answers.json")
         return Answers.load(self._storage.verify(path) / "answers.json")
 
@@ -130,24 +146,32 @@ class Judging:
             panel = self._panel(base, thumbs)
             self._say(f"the judge learns from {len(panel)} judgements")
             judge = train_judge(panel, encoder, self._config.seed + 17)
-            lineage = {"panel": len(panel), "independence": self._independence(), **judge.report}
-            card = f"# Judge {JUDGE}\n\n{self._independence()}\n\n" + "".join(
+            about = {"independence": self._independence(), "simulated": self.simulated}
+            lineage = {**about, **judge.report}
+            card = f"# Judge {JUDGE}\n\n{about['independence']}\n\n" + "".join(
                 f"- {name}: {value:.3f}\n" for name, value in judge.report.items()
             )
             with self._judges.publish(JUDGE, lineage, card) as folder:
                 judge.save(folder)
         return Judge.load(self._judges.folder(JUDGE), encoder)
 
+    def about_judge(self) -> dict[str, Any]:
+        """How the judge that is in use came by its labels, as it was when it was made."""
+        lineage = self._judges.lineage(JUDGE)
+        return {key: lineage[key] for key in ("independence", "simulated")}
+
     def _independence(self) -> str:
         labels = (
-            "a panel of simulated helpers who take no part in training (a noisy copy of the hidden "
-            "preference)"
+            "a panel of simulated helpers who take no part in training; three of them judge each reply and "
+            "the majority counts, so it is a slightly noisy copy of the hidden preference"
             if self.simulated
-            else "the thumbs of the people in the judge's part, who take no part in training"
+            else "the thumbs of the trusted people in the judge's part, who take no part in training; what "
+            "is unsafe it learned from the written rule in simulate/preference.py"
         )
         return (
-            f"The judge is trained on {labels}. It shares its encoder with the reward model: it is "
-            "independent by data alone."
+            f"The judge is trained on {labels}. It was also shown echoes, templates, constants and first "
+            "sentences as replies to messages of its own part. It shares its encoder, and with it the cosine "
+            "that the hidden preference looks at, with the reward model: it is independent by data alone."
         )
 
     def _judge_prompts(self) -> list[Prompt]:
@@ -167,8 +191,19 @@ class Judging:
         ]
         if self.simulated:
             return panel
-        # Real people say what is good; what is unsafe, in either case, follows the written rule.
-        return [*_from_thumbs(thumbs), *[replace(j, good=False) for j in panel if j.unsafe]]
+        # Real people say what is good; what is unsafe follows the written rule.
+        return [*self._from_thumbs(thumbs), *(replace(j, good=None) for j in panel)]
+
+    def _from_thumbs(self, conversations: Sequence[Conversation]) -> list[Judgement]:
+        """The thumbs of the judge's people, without those whom trust finds to be trolls."""
+        signals = list({s.message_id: s for s in signals_of(conversations)}.values())
+        encoder = load_encoder(self._config.reward.encoder)
+        trust = estimate_trust(signals, EncoderFoldJudge(encoder), self._config.trust)
+        return [
+            Judgement(s.context.partition("\n")[0], s.reply, s.label == 1, None, s.person)
+            for s in signals
+            if s.person not in trust.distrusted
+        ]
 
     def _exchanges(self, base: Answers) -> dict[str, list[Exchange]]:
         prompts = self._judge_prompts()
@@ -188,9 +223,11 @@ class Judging:
         # The judge must know people's ways of writing as well as a model's.
         between_people = self._material.exchanges("judge")
         rng.shuffle(between_people)
-        for i, (message, reply) in enumerate(between_people[: 3 * self._config.evaluate.panel]):
-            other = between_people[i - 1][1]
-            exchanges[f"people-{i}"] = [Exchange((message,), reply), Exchange((message,), other)]
+        for message, reply, conversation_id in between_people[: 3 * self._config.evaluate.panel]:
+            other = rng.choice(between_people)[1]
+            exchanges.setdefault(conversation_id, []).extend(
+                [Exchange((message,), reply), Exchange((message,), other)]
+            )
         return exchanges
 
     def _truth(
@@ -202,17 +239,6 @@ class Judging:
             for p, reply, cut in zip(prompts, replies, cut_off, strict=True)
         ]
         return np.array([float(o.likes) for o in judge_exchanges(asked, embed)])
-
-
-def _from_thumbs(conversations: Sequence[Conversation]) -> list[Judgement]:
-    found = []
-    for c in conversations:
-        ratings = {f.message_id: f.rating for f in c.feedback if f.rating is not None}
-        for i, m in enumerate(c.messages):
-            if m.message_id in ratings and i:
-                context = c.messages[i - 1].text
-                found.append(Judgement(context, m.text, ratings[m.message_id] == 1, False, c.person))
-    return found
 
 
 def _known(answers: Answers) -> float:

@@ -9,8 +9,6 @@ from typing import Any
 from bb3x_ray.rounds.round import RoundPlan
 from bb3x_ray.storage import Storage, read_json, write_json
 
-STEPS = ("plan", "collect", "score", "curate", "train", "evaluate", "hand_over")
-
 
 class Ledger:
     """The folders rounds/0001/<step>/ under the storage root."""
@@ -38,12 +36,3 @@ class Ledger:
             with self.publish(round_, "plan") as folder:
                 write_json(folder / "plan.json", asdict(plan))
         return RoundPlan(**read_json(self.folder(round_, "plan") / "plan.json"))
-
-    def rounds(self) -> list[str]:
-        """Names of the rounds that have begun, in order."""
-        folder = self.storage.path("rounds")
-        return sorted(f"rounds/{p.name}" for p in folder.iterdir()) if folder.is_dir() else []
-
-    def next_step(self, round_: str) -> str | None:
-        """The first step that is not done, None when the round is."""
-        return next((step for step in STEPS if not self.is_done(round_, step)), None)

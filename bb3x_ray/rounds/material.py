@@ -8,6 +8,7 @@ from bb3x_ray.config import EvaluateConfig
 from bb3x_ray.data.parts import check_disjoint, parts_manifest, split_parts
 from bb3x_ray.data.readers.chitchat import ChitchatConversation, read_chitchat
 from bb3x_ray.evaluate import prompts as prompt_sets
+from bb3x_ray.evaluate.adversarial import adversarial
 from bb3x_ray.evaluate.independence import check_independence
 from bb3x_ray.evaluate.prompts import Prompt, PromptSets
 from bb3x_ray.language.chat_template import check_template
@@ -16,6 +17,7 @@ from bb3x_ray.registry import Bootstrap, Registry
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.storage import Storage, read_json, write_json
 
+PARTS_BESIDE_THE_SETS = ("talk", "human", "perplexity", "judge")
 PERPLEXITY_WORDS = (6, 40)
 HUMAN_WORDS = (3, 30)
 
@@ -27,15 +29,22 @@ class Material:
     parts: dict[str, list[ChitchatConversation]]
     sets: PromptSets
 
-    def exchanges(self, part: str) -> list[tuple[str, str]]:
-        """What a person of `part` said and what another replied, both of some length."""
+    def exchanges(self, part: str) -> list[tuple[str, str, str]]:
+        """(what a person of `part` said, what another replied, conversation id), both of some length."""
         return [
-            (said, reply)
+            (said, reply, c.conversation_id)
             for c in self.parts[part]
             for said, reply in pairwise(c.turns)
             if HUMAN_WORDS[0] <= len(said.split()) <= HUMAN_WORDS[1]
             and HUMAN_WORDS[0] <= len(reply.split()) <= HUMAN_WORDS[1]
         ]
+
+    def check_independence(self) -> None:
+        """Law 11: prompt sets A and B, and what everybody else uses, share no conversation and no message."""
+        used = {part: {c.conversation_id for c in self.parts[part]} for part in PARTS_BESIDE_THE_SETS}
+        for part in ("judge", "talk"):
+            used[part] = used[part] | {p.id for p in adversarial(part)}
+        check_independence({**self.sets.source_ids(), **used})
 
     def perplexity_texts(self, count: int) -> list[str]:
         """Held-out messages between people: the probe for collapse."""
@@ -100,6 +109,6 @@ def load_material(storage: Storage, config: EvaluateConfig, seed: int) -> Materi
     if not storage.is_published(prompt_sets.PROMPTS):
         prompt_sets.save(storage, prompt_sets.build_prompt_sets(parts["evaluation"], config, seed))
     sets = prompt_sets.load(storage)
-    judge_ids = {c.conversation_id for c in parts["judge"]}
-    check_independence({**sets.source_ids(), "judge": judge_ids})
-    return Material(parts, sets)
+    material = Material(parts, sets)
+    material.check_independence()
+    return material

@@ -76,6 +76,16 @@ class FindModel:
         return version, models.folder(version)
 
 
+class FindChampion:
+    """The champion's version."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def __call__(self) -> str:
+        return Registry(Storage(self._root), "models").champion
+
+
 class OpenLog:
     """replica id -> that replica's own segment writer."""
 
@@ -90,7 +100,12 @@ class OpenLog:
 
 def start_server(storage: Storage, config: Config) -> ServerHandle:
     """The chat server on the connected Ray, answering with the champion."""
-    wiring = Wiring(FindModel(storage.root), OpenLog(storage.root, config.log), server_key(storage))
+    wiring = Wiring(
+        FindModel(storage.root),
+        FindChampion(storage.root),
+        OpenLog(storage.root, config.log),
+        server_key(storage),
+    )
     return start(wiring, config.serve, config.chat, config.model)
 
 

@@ -25,8 +25,8 @@ def let_people_talk(
 ) -> None:
     """Let this round's people talk over HTTP, once: a resumed run does not call them again.
 
-    Who was of which kind, and what they truly liked, is written beside the round for the report; nothing
-    of it reaches the log.
+    Who was of which kind, and what they truly liked, is written beside the round; nothing of it reaches
+    the log or what learns from it.
     """
     path = storage.path(plan.name, "talk.json")
     if path.is_file():

@@ -31,7 +31,7 @@ class Report:
 
 def write_report(steps: RoundSteps, verdicts: Sequence[Verdict], control: Verdict) -> Report:
     """Write report.md and rounds.png under the storage root; return what a terminal shows of them."""
-    simulated = steps.judging.simulated
+    simulated = bool(verdicts[-1].numbers["judge"]["simulated"])
     rows = [_row(steps, number, verdict) for number, verdict in enumerate(verdicts, start=1)]
     picture = steps.storage.path("reports", "rounds.png")
     picture.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,8 @@ def write_report(steps: RoundSteps, verdicts: Sequence[Verdict], control: Verdic
         "## Against what needs no learning\n\n" + _gallery(verdicts[-1]),
         "## Gates\n\n" + _gates(verdicts),
         "## The judge\n\n" + _judge(verdicts[-1]),
-        f"## {SAMPLES} replies before and after, drawn at random\n\n" + _samples(steps),
+        f"## {SAMPLES} replies before and after, drawn at random\n\n"
+        + _samples(steps, verdicts[-1].candidate),
     ]
     write_atomic(page, "\n\n".join(sections) + "\n")
     return Report(_table(rows, simulated), _closing(steps, verdicts, control, page), picture, _numbers(rows))
@@ -86,8 +87,12 @@ def _row(steps: RoundSteps, number: int, verdict: Verdict) -> dict[str, Any]:
         "trust auroc": _trust_auroc(scored["trust"], kinds) if kinds else None,
         "tokens": metrics.get("tokens", 0.0),
         "seconds per step": metrics.get("seconds_per_step", 0.0),
-        "perplexity ratio": verdict.numbers["perplexity"]["ratio"],
+        "perplexity ratio": _over_base(verdict.numbers["perplexity"]),
     }
+
+
+def _over_base(perplexity: dict[str, float]) -> float:
+    return perplexity["candidate"] / perplexity["base"]
 
 
 def _trust_auroc(trust: dict[str, float], kinds: dict[str, str]) -> float:
@@ -111,7 +116,7 @@ _COLUMNS = {
     ),
     "tokens": lambda r: f"{r['tokens']:.0f}",
     "s/step": lambda r: f"{r['seconds per step']:.1f}",
-    "perplexity ×": lambda r: f"{r['perplexity ratio']:.3f}" if r["perplexity ratio"] else "inf",
+    "perplexity × v0001": lambda r: f"{r['perplexity ratio']:.3f}" if r["perplexity ratio"] else "inf",
 }
 
 
@@ -150,7 +155,7 @@ def _gallery(verdict: Verdict) -> str:
         "real people": b["humans"],
         **{f"null: {name}": null for name, null in b["nulls"].items()},
     }
-    keys = {verdict.candidate: "candidate", "real people": "humans"}
+    keys = {verdict.candidate: "candidate", "real people": "humans", "v0001": "base"}
     lines = ["| replies of | good % | unsafe % | truth % | candidate minus it* |", "|" + " --- |" * 5]
     for name, side in sides.items():
         null = name.removeprefix("null: ")
@@ -177,16 +182,16 @@ def _judge(verdict: Verdict) -> str:
     return f"{judge['independence']}\n\nAgreement with held-out labels of its own part: {numbers}."
 
 
-def _samples(steps: RoundSteps) -> str:
-    """Replies of the first version and of today's champion to the same messages of set B, side by side."""
-    base, champion = steps.models.versions()[0], steps.models.champion
-    before, after = steps.judging.answers(base).replies["B"], steps.judging.answers(champion).replies["B"]
+def _samples(steps: RoundSteps, newest: str) -> str:
+    """Replies of the first version and of the newest candidate to the same messages of set B."""
+    base = steps.models.versions()[0]
+    before, after = steps.judging.answers(base).replies["B"], steps.judging.answers(newest).replies["B"]
     prompts = steps.material.sets.b
     judge = steps.judging.judge(steps.judging.answers(base), [])
     good_before, _ = judge(prompts, before.texts)
     good_after, _ = judge(prompts, after.texts)
     chosen = random.Random(steps.config.seed).sample(range(len(prompts)), min(SAMPLES, len(prompts)))
-    lines = [f"| person | {base} | judge | {champion} | judge |", "|" + " --- |" * 5]
+    lines = [f"| person | {base} | judge | {newest} | judge |", "|" + " --- |" * 5]
     for i in chosen:
         cells = (prompts[i].turns[-1], before.texts[i], good_before[i], after.texts[i], good_after[i])
         lines.append(

@@ -1,6 +1,9 @@
 """The main job: bootstrap, serve, then rounds of talk and learning, a control, and the report."""
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from filelock import FileLock, Timeout
 
 from bb3x_ray.config import Config
 from bb3x_ray.metrics import Metrics
@@ -13,6 +16,7 @@ from bb3x_ray.rounds.people import let_people_talk
 from bb3x_ray.rounds.report import write_report
 from bb3x_ray.rounds.round import RoundPlan, run_round
 from bb3x_ray.rounds.steps import RoundSteps
+from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.learning import Verdict
 from bb3x_ray.storage import Storage
 
@@ -22,9 +26,10 @@ BASE_SEED = 1000  # round n of a run with seed s has seed 1000·s + n
 def run(config: Config, say: Speaker) -> list[Verdict]:
     """Carry out the rounds that are not done yet; the same command resumes a run that was killed."""
     storage = Storage(config.storage.root)
-    storage.clear_aside()
     models = Registry(storage, "models")
     with ExitStack() as stack:
+        stack.enter_context(only_run(storage))
+        storage.clear_aside()
         if not models.versions():
             say(f"importing {config.model.source} as v0001 (converted once)")
         champion = first_version(models, config.model.source)
@@ -68,3 +73,21 @@ def _make_plan(number: int, steps: RoundSteps, config: Config) -> RoundPlan:
     return RoundPlan(
         number, BASE_SEED * config.seed + number, steps.models.champion, steps.models.reserve(), after
     )
+
+
+@contextmanager
+def only_run(storage: Storage) -> Iterator[None]:
+    """One run at a time on a storage root. Raises UserError while another one is under way."""
+    storage.root.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(storage.path("run.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"{storage.root}: another bb3x run works on this storage root; wait for it, or give another "
+            "storage.root."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()

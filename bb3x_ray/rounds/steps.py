@@ -88,13 +88,18 @@ class RoundSteps:
         return tuple(slices.load(self.storage, name))
 
     def conversations_upto(self, plan: RoundPlan) -> list[Conversation]:
-        """All slices so far: trust and reward learn from a person's whole history."""
+        """All slices so far, with the thumbs that stand now: trust and reward learn from a person's whole
+        history. A conversation that went on is taken as it was given out last."""
         names = [f"rounds/{n:04d}/collect" for n in range(1, plan.number + 1)]
-        return [c for name in names for c in slices.load(self.storage, name)]
+        latest = {c.conversation_id: c for name in names for c in slices.load(self.storage, name)}
+        upto = slices.info(self.storage, names[-1]).upto_seq
+        return table.with_standing_feedback(self.storage, list(latest.values()), upto)
 
     def _for_learning(self, conversations: list[Conversation]) -> list[Conversation]:
-        """Without the judge's people. Simulated people have a judge of their own, the panel."""
-        return [c for c in conversations if c.simulated or not is_judges_person(c.person)]
+        """Without the judge's people, where people's thumbs train the judge and not a panel."""
+        if self.judging.simulated:
+            return conversations
+        return [c for c in conversations if not is_judges_person(c.person)]
 
     # score
 
@@ -157,6 +162,7 @@ class RoundSteps:
                 plan.seed,
                 slices.taught_before(self.storage, f"{plan.name}/collect"),
             )
+            report = self._count_judges_part(report, slice_)
             with self.ledger.publish(plan.name, "curate", **asdict(report)) as folder:
                 pq.write_table(rows, folder / "training_set.parquet")
                 write_json(folder / "report.json", asdict(report))
@@ -169,12 +175,19 @@ class RoundSteps:
         )
         return f"{plan.name}/curate"
 
+    def _count_judges_part(self, report: CurationReport, slice_: tuple[Conversation, ...]) -> CurationReport:
+        """Law 5: what the judge's people were told is a drop too."""
+        learning = {c.conversation_id for c in self._for_learning(list(slice_))}
+        turns = sum(m.author.is_bot for c in slice_ if c.conversation_id not in learning for m in c.messages)
+        dropped = {**report.dropped, "judges_part": turns} if turns else report.dropped
+        return replace(report, seen=report.seen + turns, dropped=dropped)
+
     def _human_share(self, plan: RoundPlan, reward_version: str) -> list[tuple[str, str]]:
         """Exchanges between people to imitate: those whose reply the reward model likes best among replies of
         its length, so that what people thumbed decides here too, and brevity does not."""
         config = self.config.curate
         rng = random.Random(plan.seed)
-        exchanges = self.material.exchanges("human")
+        exchanges = [(said, reply) for said, reply, _ in self.material.exchanges("human")]
         rng.shuffle(exchanges)
         if config.human_candidates and config.human_rows:
             exchanges = exchanges[: config.human_candidates]
@@ -242,9 +255,7 @@ class RoundSteps:
             verdict = self.judging.verdict(candidate.version, plan.champion, plan.seed, thumbs)
             with self.ledger.publish(plan.name, "evaluate", passed=verdict.passed) as folder:
                 write_json(folder / "verdict.json", verdict.to_dict())
-            b = verdict.numbers["B"]
-            shares = {side: b[side][what]["value"] for side in ("candidate",) for what in ("good",)}
-            self.metrics.log("evaluate", {**shares, "passed": verdict.passed}, round=plan.number)
+            self.metrics.log("evaluate", _verdict_numbers(verdict), round=plan.number)
         verdict = self.verdict(plan)
         self.say(f"evaluate: {verdict.words}")
         return verdict
@@ -255,21 +266,31 @@ class RoundSteps:
     # hand over
 
     def hand_over(self, plan: RoundPlan, verdict: Verdict) -> None:
-        if self.ledger.is_done(plan.name, "hand_over"):
-            return
-        if verdict.passed:
-            if verdict.candidate != plan.candidate:
-                raise UserError(
-                    f"{plan.name}/evaluate holds a verdict about {verdict.candidate}: restore it."
-                )
-            self.models.move_champion(Promotion(verdict), expected=plan.champion)
-            if self.server:
-                self.server.swap(plan.candidate)
-            self.say(f"hand over: {plan.candidate} answers from now on")
-        else:
-            self.say(f"hand over: {plan.champion} stays")
-        with self.ledger.publish(plan.name, "hand_over") as folder:
-            write_json(folder / "champion.json", {"version": self.models.champion})
+        if not self.ledger.is_done(plan.name, "hand_over"):
+            self.say(f"hand over: {hand_over(plan, verdict, self.models, self.server)}")
+            with self.ledger.publish(plan.name, "hand_over") as folder:
+                write_json(folder / "champion.json", {"version": self.models.champion})
+
+
+def hand_over(plan: RoundPlan, verdict: Verdict, models: Registry, server: Server | None) -> str:
+    """Move the champion and let the server answer with it, if the verdict says so. Returns what happened.
+
+    The alias moves first, because a replica that starts now reads it; asked again after a kill in between,
+    both are done once. Raises UserError for a verdict about other versions than the plan's.
+    """
+    if (verdict.candidate, verdict.champion) != (plan.candidate, plan.champion):
+        raise UserError(f"{plan.name}/evaluate holds a verdict about {verdict.candidate}: restore it.")
+    if not verdict.passed:
+        return f"{plan.champion} stays"
+    now = models.champion
+    if now not in (plan.champion, plan.candidate):
+        # Somebody rolled back or promoted meanwhile: what it was compared with is gone.
+        return f"the champion is {now} by now, {plan.candidate} is superseded"
+    models.move_champion(Promotion(verdict), expected=plan.champion)
+    if server is None:
+        return f"{plan.candidate} is champion; a running server takes it up by itself"
+    server.swap(plan.candidate)
+    return f"{plan.candidate} answers from now on"
 
 
 def _best_at_equal_length(words: Sequence[int], good: np.ndarray, count: int) -> list[int]:
@@ -294,6 +315,18 @@ def _card(plan: RoundPlan, config: Config) -> str:
         f"{config.train.epochs} epoch(s), ZeRO stage {config.train.zero_stage}.\n\n"
         "It may say false or hurtful things; see the verdict for how often it did on the prompt sets.\n"
     )
+
+
+def _verdict_numbers(verdict: Verdict) -> dict[str, float]:
+    b = verdict.numbers["B"]
+    return {
+        "passed": float(verdict.passed),
+        "good": b["candidate"]["good"]["value"],
+        "unsafe": b["candidate"]["unsafe"]["value"],
+        "gain_at_equal_length": b["equal_length"]["gain"]["value"],
+        "over_best_null": b["best_null"]["candidate_minus_it"]["value"],
+        "perplexity": verdict.numbers["perplexity"]["candidate"],
+    }
 
 
 def _floats(values: Mapping[str, Any]) -> dict[str, float]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any, Protocol
 
 import anyio
@@ -42,11 +42,13 @@ class Wiring:
 
     find_model   version, or None for the champion -> (version, folder with every hash verified);
                  it reads the alias itself, so that replicas that start late begin with today's champion
+    find_champion   the champion's version, without reading its files
     open_log     replica id -> that replica's own log
     key          at least 16 secret bytes, the same after a restart
     """
 
     find_model: Callable[[str | None], tuple[str, Path]]
+    find_champion: Callable[[], str]
     open_log: Callable[[str], EventLog]
     key: bytes
 
@@ -75,9 +77,15 @@ class ChatServer:
         return await anyio.to_thread.run_sync(self._swap, version)
 
     def check_health(self) -> None:
-        """Called by Serve now and then; a replica that raises is replaced."""
+        """Called by Serve now and then; a replica that raises is replaced.
+
+        Also takes up a champion that was promoted by somebody who does not know this server.
+        """
         if not self._engine.alive:
             raise RuntimeError("the engine's thread has ended")
+        champion = self._wiring.find_champion()
+        if champion != self._engine.version and not self._swapping.locked():
+            Thread(target=self._swap, args=(champion,), daemon=True).start()
 
     def __del__(self) -> None:
         """Called by Serve when the replica has drained: seals what it logged."""

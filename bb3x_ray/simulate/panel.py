@@ -20,7 +20,7 @@ class PanelOpinion:
 
 PANELISTS = 3
 
-# Written for the panel; none of them is in the null gallery.
+# Written for the panel, in other words than the null gallery's; echo and first sentence are the same in both.
 CONSTANTS = (
     "I am not sure what you mean by that.",
     "That sounds great!",

@@ -44,7 +44,7 @@ FINE = Perplexity(candidate=180.0, champion=178.0)
 
 
 def gates(first: Judged, second: Judged, perplexity: Perplexity = FINE) -> dict[str, Gate]:
-    found = judge_gates(pair(first, second), perplexity, SELF, GateConfig(), n=500, seed=0)
+    found = judge_gates(pair(first, second), perplexity, SELF, GateConfig(unsafe_margin=0.1), n=500, seed=0)
     return {gate.name: gate for gate in found}
 
 
@@ -85,7 +85,7 @@ def test_quality_is_looked_at_at_equal_length_and_unsafe_on_whole_replies() -> N
     long = Comparison(
         KINDS, side(0.9, unsafe=0.3), side(0.1), first_cut=side(0.3), second_cut=side(0.3, unsafe=0.3)
     )
-    found = {g.name: g for g in judge_gates(long, FINE, SELF, GateConfig(), n=500, seed=0)}
+    found = {g.name: g for g in judge_gates(long, FINE, SELF, GateConfig(unsafe_margin=0.1), n=500, seed=0)}
     assert not found["quality"].passed and not found["unsafe"].passed
 
 
@@ -103,7 +103,9 @@ def test_false_reject_rates_rise_with_noise_and_stand_in_the_gate() -> None:
     assert calm["quality"].false_reject_rate is None and calm["quality"].false_pass_rate is not None
     assert calm["perplexity"].false_reject_rate == 0.0
     noisy_self = pair(side(0.5, unsafe=0.4), side(0.5, unsafe=0.4))
-    noisy = judge_gates(pair(side(0.6), side(0.3)), FINE, noisy_self, GateConfig(), n=500, seed=0)[1]
+    noisy = judge_gates(
+        pair(side(0.6), side(0.3)), FINE, noisy_self, GateConfig(unsafe_margin=0.1), n=500, seed=0
+    )[1]
     assert noisy.false_reject_rate is not None and calm["unsafe"].false_reject_rate is not None
     assert noisy.false_reject_rate > 0.2 > calm["unsafe"].false_reject_rate
     assert f"false-reject rate (v0001 against itself) {noisy.false_reject_rate:.1%}" in noisy.reason
@@ -111,7 +113,9 @@ def test_false_reject_rates_rise_with_noise_and_stand_in_the_gate() -> None:
 
 def test_identical_samples_never_reject() -> None:
     same = side(0.5, 0.2, 0.1)
-    found = judge_gates(pair(side(0.9), side(0.3)), FINE, pair(same, same), GateConfig(), n=300, seed=0)
+    found = judge_gates(
+        pair(side(0.9), side(0.3)), FINE, pair(same, same), GateConfig(unsafe_margin=0.1), n=300, seed=0
+    )
     assert [(g.false_reject_rate, g.false_pass_rate) for g in found] == [
         (None, 0.0),
         (0.0, None),
@@ -237,7 +241,7 @@ def test_judge_set_judges_each_side_whole_and_cut_and_nothing_twice() -> None:
     assert judged.humans is not None and judged.humans.is_good.tolist() == [1.0] * 6
     assert len(judged.nulls["brevity"].it_against_humans.first.good) == 6
     assert judged.nulls["echo"].whole.is_structural.mean() == 1.0
-    assert set(judged.truth) == {"candidate", "champion", "humans", *nulls}
+    assert set(judged.truth) == {"candidate", "champion", "base", "humans", *nulls}
     assert len(judge.asked) == len(set(judge.asked))
 
 

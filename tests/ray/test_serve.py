@@ -68,7 +68,10 @@ def root(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
 @pytest.fixture(scope="module")
 def server(ray_cluster: None, root: Path) -> Iterator[ServerHandle]:
     wiring = Wiring(
-        functools.partial(find_model, root), functools.partial(LineLog, root / "log"), b"key of this test" * 2
+        functools.partial(find_model, root),
+        (root / "champion").read_text,
+        functools.partial(LineLog, root / "log"),
+        b"key of this test" * 2,
     )
     config = ServeConfig(port=free_port(), num_replicas=2, num_cpus=0.1, threads=1)
     running = start(wiring, config, ChatConfig(max_new_tokens=24), ModelConfig(dtype="float32"))
