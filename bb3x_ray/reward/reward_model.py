@@ -27,13 +27,16 @@ def train_reward(
     seed: int,
     weak: Sequence[Pair] = (),
 ) -> tuple[PairLogistic, dict[str, float]]:
-    """A classifier of all trusted thumbs, and a report on people whom its fold models did not see.
+    """A classifier of trusted thumbs, and a report on people whom its fold models did not see.
+
+    Thumbs on replies that the length limit broke off are left out where there are enough others: they say
+    that nobody likes half a sentence, and of what the model said, nothing.
 
     weak   pairs of little weight to learn from as well (see signals.weak_pairs); never validated on
 
     Raises UserError for fewer than 8 trusted thumbs, or when they all point one way.
     """
-    trusted = [s for s in signals if s.person not in trust.distrusted]
+    trusted = _whole([s for s in signals if s.person not in trust.distrusted])
     _check(trusted)
     pairs = [Pair(s.context, s.reply, float(s.label)) for s in trusted]
     report, temperature = _validate(trusted, pairs, list(weak), encoder, config.l2, seed)
@@ -76,6 +79,12 @@ _MEASURED = {
     "auroc_words": "AUROC of a bag of words, same folds",
     "auroc_length": "AUROC of reply length alone",
 }
+
+
+def _whole(trusted: list[Signal]) -> list[Signal]:
+    whole = [s for s in trusted if not s.cut_off]
+    up = sum(s.label for s in whole)
+    return whole if len(whole) >= MIN_THUMBS and 0 < up < len(whole) else trusted
 
 
 def _check(trusted: Sequence[Signal]) -> None:

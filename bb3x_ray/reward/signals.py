@@ -11,7 +11,7 @@ WEAK = 0.2  # weight of a turn whose label is only its conversation's annotation
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """One thumb: `label` is 1 for up and 0 for down."""
+    """One thumb: `label` is 1 for up and 0 for down. `cut_off`: the length limit broke the reply off."""
 
     conversation_id: str
     message_id: str
@@ -19,6 +19,7 @@ class Signal:
     context: str
     reply: str
     label: int
+    cut_off: bool = False
 
 
 def context_text(before: Sequence[Message]) -> str:
@@ -65,6 +66,7 @@ def signals_of(conversations: Sequence[Conversation]) -> list[Signal]:
                 context_text(conversation.context_of(index)),
                 message.text,
                 int(rating > 0),
+                message.finish_reason == "length",
             )
     return list(signals.values())
 

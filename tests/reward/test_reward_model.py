@@ -1,6 +1,7 @@
 """The reward model learns from trusted people only, and reports on people it did not see."""
 
 from dataclasses import replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,3 +91,17 @@ def test_the_card_tells_what_it_was_measured_on() -> None:
     _, report = train_reward(crowd(20, 0, 4, seed=0), EVERYBODY, ENCODER, CONFIG, seed=0)
     card = reward_card(report, "v0003")
     assert "v0003" in card and "80 thumbs" in card and f"{report['auroc']:.3f}" in card
+
+
+def test_thumbs_on_broken_off_replies_are_left_out_where_there_are_others() -> None:
+    """Half a sentence is disliked whatever it says; what it says must not be blamed."""
+    people = crowd(10, 0, 4, seed=0)
+    cut = [
+        replace(s, reply=GOOD.reply, label=0, cut_off=True, person=f"cut-{i}") for i, s in enumerate(people)
+    ]
+    model, report = train_reward([*people, *cut], EVERYBODY, ENCODER, CONFIG, seed=0)
+    alone, _ = train_reward(people, EVERYBODY, ENCODER, CONFIG, seed=0)
+    np.testing.assert_array_equal(model.predict([GOOD, BAD]), alone.predict([GOOD, BAD]))
+    assert report["thumbs"] == len(people)
+    only_cut = [replace(s, cut_off=True) for s in people]
+    assert train_reward(only_cut, EVERYBODY, ENCODER, CONFIG, seed=0)[1]["thumbs"] == len(people)
