@@ -1,7 +1,6 @@
 """The reward model learns from trusted people only, and reports on people it did not see."""
 
 from dataclasses import replace
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
