@@ -1,7 +1,7 @@
 """Which conversations a round gets, and what was said of them."""
 
 from bb3x_ray.data.committer import committing
-from bb3x_ray.data.table import collect, head, read_conversations
+from bb3x_ray.data.table import collect, head, read_conversations, with_standing_feedback
 from bb3x_ray.schemas.conversation import Conversation
 from bb3x_ray.schemas.event import Event
 from bb3x_ray.storage import Storage
@@ -83,6 +83,16 @@ def test_feedback_that_comes_later_joins_when_the_range_reaches_it(storage: Stor
     second = commit(storage, thumb("t", "c-m1", -1, conversation="not known to the client"))
     (conversation,) = read_conversations(storage, 0, second)
     assert [(f.rating, f.reasons) for f in conversation.feedback] == [(-1, ("rude",))]
+
+
+def test_a_late_thumb_joins_a_conversation_that_was_given_out_long_ago(storage: Storage) -> None:
+    first = commit(storage, *talk("c"))
+    given_out = read_conversations(storage, 0, first)
+    second = commit(storage, thumb("t", "c-m1", -1))
+    third = commit(storage, thumb("t2", "c-m1", 1, at=5))
+    assert [f.rating for f in with_standing_feedback(storage, given_out, first)[0].feedback] == []
+    assert [f.rating for f in with_standing_feedback(storage, given_out, second)[0].feedback] == [-1]
+    assert [f.rating for f in with_standing_feedback(storage, given_out, third)[0].feedback] == [1]
 
 
 def test_a_conversation_that_is_not_quiet_waits_for_a_later_range(storage: Storage) -> None:
