@@ -1,5 +1,6 @@
-"""Sentence embeddings: one frozen encoder, cached per text within a process."""
+"""Sentence embeddings of one frozen encoder."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -12,6 +13,8 @@ from transformers import AutoModel, AutoTokenizer
 from bb3x_ray.schemas.errors import UserError
 
 MAX_TOKENS = 64
+BATCH = 128
+REMEMBERED = 64  # calls: a fit, a threshold and a report look at the same texts one after the other
 
 
 def encoder_folder(source: str) -> str:
@@ -36,7 +39,7 @@ class Encoder:
             raise UserError(f"no encoder at {source!r}: give `minilm`, a folder or a hub name.") from None
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._model.to(self._device)
-        self._cache: dict[str, np.ndarray] = {}
+        self._calls: OrderedDict[tuple[str, ...], np.ndarray] = OrderedDict()
         self.source = source
 
     @property
@@ -44,14 +47,24 @@ class Encoder:
         return int(self._model.config.hidden_size)
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """texts -> float32 [N, width], rows of length 1. Longer texts are cut at 64 tokens."""
-        new = sorted({t for t in texts if t not in self._cache}, key=len)
-        for start in range(0, len(new), 128):
-            batch = new[start : start + 128]
-            self._cache.update(zip(batch, self._embed(batch), strict=True))
+        """texts -> float32 [N, width], rows of length 1. Longer texts are cut at 64 tokens.
+
+        A text's last digits depend on what it is batched with, so batches are made of one call's texts only
+        and whole calls are remembered, never single texts: a resumed run gets what an undisturbed one got.
+        """
         if not texts:
             return np.zeros((0, self.width), np.float32)
-        return np.stack([self._cache[t] for t in texts])
+        call = tuple(texts)
+        if call not in self._calls:
+            distinct = sorted(set(call), key=lambda text: (len(text), text))
+            found: dict[str, np.ndarray] = {}
+            for start in range(0, len(distinct), BATCH):
+                batch = distinct[start : start + BATCH]
+                found.update(zip(batch, self._embed(batch), strict=True))
+            self._calls[call] = np.stack([found[text] for text in call])
+            if len(self._calls) > REMEMBERED:
+                self._calls.popitem(last=False)
+        return self._calls[call]
 
     @torch.inference_mode()
     def _embed(self, texts: list[str]) -> np.ndarray:

@@ -153,7 +153,7 @@ def verdict(
 def _invalid_words(candidate: str, above: dict[str, tuple[float, float]]) -> str:
     name, (null, humans) = max(above.items(), key=lambda item: item[1][0] - item[1][1])
     return (
-        f"The judge is invalid: at equal length on set B it calls {null:.1%} of the {name} null's replies "
+        f"The judge is invalid: on set B it calls {null:.1%} of the {name} null's replies "
         f"good, but {humans:.1%} of real people's. No gate was consulted, and {candidate} does not pass."
     )
 
