@@ -50,8 +50,8 @@ def set_numbers(judged: SetJudged, n: int, seed: int) -> dict[str, Any]:
 
 
 def nulls_above_humans(judged: SetJudged) -> dict[str, tuple[float, float]]:
-    """The nulls whose share of good replies is above real people's: (null, humans), on the
-    prompts that have one. Whole replies both: a human reply cut to a null's length is not what anybody said."""
+    """The nulls whose share of good replies is above real people's, on the prompts that have a human reply:
+    (null, humans). Whole replies both: cut to a null's length, a human reply is not what anybody said."""
     shares = {
         name: (
             float(null.it_against_humans.first.is_good.mean()),
