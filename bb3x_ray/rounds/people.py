@@ -51,7 +51,7 @@ def let_people_talk(
 def truth_about(storage: Storage, round_: str, conversations: Sequence[Conversation]) -> dict[str, str]:
     """person in the log -> the kind they were cast as; empty where nobody was simulated.
 
-    The log holds the server's own pseudonyms, so a person is known by one of the replies they got.
+    The server may log another pseudonym than it was given, so people are known by the replies they got.
     """
     path = storage.path(round_, "talk.json")
     if not path.is_file():

@@ -43,7 +43,7 @@ class TalkReport:
     failures     conversations that ended early; failed_by: what went wrong -> how often ("HTTP 500", or an
                  exception's name)
     kinds        person -> kind
-    said_to      completion_id -> person: the log has the server's pseudonyms instead of these names, so
+    said_to      completion_id -> person: the server may log another pseudonym than the name it was given, so
                  the kind of a person in the log is found by one of their replies
     true_likes   completion_id -> whether somebody who makes no mistake likes the reply
     """
