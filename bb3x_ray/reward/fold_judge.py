@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bb3x_ray.classify.bag_of_words import Logistic
 from bb3x_ray.classify.encoder import Encoder
-from bb3x_ray.classify.pair_logistic import PairLogistic
+from bb3x_ray.classify.pair_logistic import features
 from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.reward.signals import Signal
 
@@ -14,16 +15,18 @@ L2 = 0.1
 
 
 class EncoderFoldJudge:
-    """Call it as trust's FoldJudge."""
+    """Call it as trust's FoldJudge, on signals out of those that it was made with: every text is embedded
+    once, not once a fold."""
 
-    def __init__(self, encoder: Encoder, l2: float = L2) -> None:
-        self._encoder, self._l2 = encoder, l2
+    def __init__(self, encoder: Encoder, signals: Sequence[Signal], l2: float = L2) -> None:
+        self._l2 = l2
+        self._features = features([Pair(s.context, s.reply) for s in signals], encoder)
+        self._row = {(s.context, s.reply): row for row, s in enumerate(signals)}
 
     def __call__(self, train: Sequence[Signal], weights: np.ndarray, test: Sequence[Signal]) -> np.ndarray:
         """P(label = 1) of `test`, float64 [N], learned from `train` with its weights."""
-        pairs = [
-            Pair(s.context, s.reply, float(s.label), float(weight))
-            for s, weight in zip(train, weights, strict=True)
-        ]
-        model = PairLogistic.fit(pairs, self._encoder, self._l2)
-        return model.predict([Pair(s.context, s.reply) for s in test])
+        labels = np.array([s.label for s in train], np.float64)
+        return Logistic.fit(self._of(train), labels, weights, self._l2).predict(self._of(test))
+
+    def _of(self, signals: Sequence[Signal]) -> np.ndarray:
+        return self._features[[self._row[s.context, s.reply] for s in signals]]

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bb3x_ray.classify.bag_of_words import BagOfWords
+from bb3x_ray.classify.bag_of_words import BagOfWords, Logistic
 from bb3x_ray.classify.encoder import Encoder
-from bb3x_ray.classify.pair_logistic import PairLogistic
+from bb3x_ray.classify.pair_logistic import PairLogistic, features
 from bb3x_ray.classify.pairs import Pair, auroc, balanced_accuracy
 from bb3x_ray.config import RewardConfig
 from bb3x_ray.reward.signals import Signal
@@ -113,13 +113,16 @@ def _validate(
     person."""
     fold = _person_folds(signals, seed)
     model_p, words_p = np.full(len(pairs), np.nan), np.full(len(pairs), np.nan)
+    everything = [*pairs, *weak]
+    x = features(everything, encoder)  # once: embedding costs far more than fitting
+    y, w = (np.array([getattr(pair, name) for pair in everything]) for name in ("label", "weight"))
     for held_out in np.unique(fold):
-        test = np.flatnonzero(fold == held_out).tolist()
-        rest = [pairs[i] for i in np.flatnonzero(fold != held_out).tolist()]
-        if rest:
-            held = [pairs[i] for i in test]
-            model_p[test] = PairLogistic.fit([*rest, *weak], encoder, l2).predict(held)
-            words_p[test] = BagOfWords.fit([*rest, *weak]).predict(held)
+        test = np.flatnonzero(fold == held_out)
+        rest = np.setdiff1d(np.arange(len(everything)), test)
+        if len(rest) > len(weak):
+            model_p[test] = Logistic.fit(x[rest], y[rest], w[rest], l2).predict(x[test])
+            words = BagOfWords.fit([everything[i] for i in rest.tolist()])
+            words_p[test] = words.predict([everything[i] for i in test.tolist()])
     counts = {
         "thumbs": float(len(signals)),
         "thumbs_up": float(sum(s.label for s in signals)),

@@ -198,7 +198,7 @@ class Judging:
         """The thumbs of the judge's people, without those whom trust finds to be trolls."""
         signals = list({s.message_id: s for s in signals_of(conversations)}.values())
         encoder = load_encoder(self._config.reward.encoder)
-        trust = estimate_trust(signals, EncoderFoldJudge(encoder), self._config.trust)
+        trust = estimate_trust(signals, EncoderFoldJudge(encoder, signals), self._config.trust)
         return [
             Judgement(s.context.partition("\n")[0], s.reply, s.label == 1, None, s.person)
             for s in signals

@@ -123,15 +123,19 @@ class RoundSteps:
         config = self.config.reward
         encoder = load_encoder(config.encoder)
         signals = signals_of(self._for_learning(self.conversations_upto(plan)))
-        trust = estimate_trust(signals, EncoderFoldJudge(encoder), self.config.trust)
+        self.say(f"score: whom to trust, by {len(signals)} thumbs")
+        trust = estimate_trust(signals, EncoderFoldJudge(encoder, signals), self.config.trust)
         version = f"v{plan.number:04d}"
         if not self.rewards.is_published(version):
+            self.say(f"score: reward {version} learns from the thumbs of those who are trusted")
             model, report = train_reward(signals, trust, encoder, config, plan.seed, self._weak(plan, trust))
             lineage = {"round": plan.number, "signals": len(signals), **report}
             with self.rewards.publish(version, lineage, reward_card(report, version)) as folder:
                 model.save(folder)
+        to_score = turns_table(slice_, trust.distrusted)
+        self.say(f"score: {to_score.num_rows} replies to score")
         turns = score_turns(
-            turns_table(slice_, trust.distrusted),
+            to_score,
             self.rewards.folder(version),
             config.encoder,
             config,

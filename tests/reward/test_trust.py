@@ -26,7 +26,8 @@ def clueless(train: Sequence[Signal], weights: np.ndarray, test: Sequence[Signal
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_trust_separates_helpers_from_flippers_given_enough_thumbs(seed: int) -> None:
-    trust = estimate_trust(crowd(20, 6, thumbs=8, seed=seed), EncoderFoldJudge(LetterEncoder()), CONFIG)
+    signals = crowd(20, 6, thumbs=8, seed=seed)
+    trust = estimate_trust(signals, EncoderFoldJudge(LetterEncoder(), signals), CONFIG)
     values = np.array(list(trust.trust.values()))
     helps = np.array([float(p.startswith("helper")) for p in trust.trust])
     assert auroc(values, helps) > 0.95
