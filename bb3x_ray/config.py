@@ -74,14 +74,14 @@ class TalkConfig(Section):
     """Who talks before a round. `people: none` waits for nobody: the round takes what is in the log."""
 
     people: Literal["simulated", "none"] = "simulated"
-    helpers: int = Field(46, ge=0)
-    trolls: int = Field(14, ge=0, description="spread over the kinds of SafetyMix")
+    helpers: int = Field(55, ge=0)
+    trolls: int = Field(17, ge=0, description="spread over the kinds of SafetyMix")
     conversations_per_person: int = Field(1, ge=1)
     turns_per_conversation: int = Field(3, ge=1)
     thumb_rate: float = Field(1.0, gt=0, le=1, description="share of replies that get a thumb")
     noise: float = Field(0.1, ge=0, lt=0.5, description="share of a helper's thumbs that are wrong")
     corrupted: float = Field(0.8, ge=0, le=1, description="share of a troll's thumbs that follow its kind")
-    concurrency: int = Field(60, ge=1)
+    concurrency: int = Field(72, ge=1)
 
 
 class TrustConfig(Section):
@@ -103,9 +103,9 @@ class RewardConfig(Section):
 
 
 class CurateConfig(Section):
-    human_rows: int = Field(250, ge=0, description="exchanges between people mixed in, imitated")
+    human_rows: int = Field(340, ge=0, description="exchanges between people mixed in, imitated")
     human_candidates: int = Field(
-        2500, ge=0, description="of so many, those the reward model likes best are taken; 0: any"
+        4000, ge=0, description="of so many, those the reward model likes best are taken; 0: any"
     )
     max_avoid_per_imitate: float = Field(
         0.2, ge=0, description="cap on bot turns to avoid, per turn to imitate or human exchange"
