@@ -189,7 +189,7 @@ def _run_plan(
         count = plan.micro_batches(step, place.world, config.micro_rows)
         micro = [b.to(place.device) for b in batches.micro_batches(rows, count, config.micro_rows, pad_id)]
         engine.train()
-        metrics = train_step(engine, micro, step, config.alpha)
+        metrics = train_step(engine, micro, step)
         history.append(metrics | {"seconds": time.time() - begun})
         if place.rank == 0:
             progress.report(told, {"step": step + 1, "steps": len(plan.steps), "lr": rate} | history[-1])

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.train.batches import Batch
-from bb3x_ray.train.cringe import COUNTS, cringe_loss, summarize, token_seeds
+from bb3x_ray.train.cringe import COUNTS, cringe_loss, summarize
+from bb3x_ray.train.rivals import token_seeds
 
 
 class Engine(Protocol):
@@ -43,7 +44,7 @@ class ConversationLoss(nn.Module):
         self.alpha, self.k, self.seed, self.autocast = alpha, k, seed, autocast
 
     def forward(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
-        """(loss sum [], counts [6] as in cringe.COUNTS) of one micro-batch."""
+        """(loss sum [], counts [8] as in cringe.COUNTS) of one micro-batch."""
         at = _positions(batch)
         with self._compute_type(batch.input_ids.device.type):
             logits = head_logits(self.model, batch, at)
@@ -93,7 +94,7 @@ class Schedule:
         return self.lr * (self.total - step) / max(1, self.total - self.warmup)
 
 
-def train_step(engine: Engine, batches: Sequence[Batch], step: int, alpha: float) -> dict[str, float]:
+def train_step(engine: Engine, batches: Sequence[Batch], step: int) -> dict[str, float]:
     """One optimizer step over this rank's micro-batches; every rank brings the same number of them.
 
     DeepSpeed averages gradients over ranks, so the loss is multiplied by their number and divided by the
@@ -113,7 +114,7 @@ def train_step(engine: Engine, batches: Sequence[Batch], step: int, alpha: float
         loss, batch_counts = engine(batch, step)
         engine.backward(loss * scale, scale_wrt_gas=False)
         counts += batch_counts
-    metrics = summarize(_sum_over_ranks(counts), alpha)
+    metrics = summarize(_sum_over_ranks(counts))
     _check_finite("loss", metrics["loss"], step)
     norm = _update(engine)
     _check_finite("gradient", norm, step)

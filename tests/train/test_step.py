@@ -100,7 +100,7 @@ def test_gradient_is_the_mean_over_labelled_tokens_however_rows_are_packed(
     engine = PlainEngine(module)
     count = -(-7 // micro_rows) + 1  # the last one is empty, as on a rank with fewer rows
     batches = micro_batches(rows, count, micro_rows, pad_id=0)
-    metrics = train_step(engine, batches, 0, alpha=1.0)
+    metrics = train_step(engine, batches, 0)
     assert engine.boundaries == [False] * (count - 1) + [True]
     assert engine.gradient.keys() == expected.keys()
     for name, gradient in expected.items():
@@ -116,7 +116,7 @@ def test_k_above_one_does_not_depend_on_packing(tiny_model: Path) -> None:
     gradients = []
     for micro_rows in (1, 7):
         engine = PlainEngine(module)
-        train_step(engine, micro_batches(talk(7), -(-7 // micro_rows), micro_rows, 0), 4, alpha=1.0)
+        train_step(engine, micro_batches(talk(7), -(-7 // micro_rows), micro_rows, 0), 4)
         gradients.append(engine.gradient)
     for name in gradients[0]:
         torch.testing.assert_close(gradients[0][name], gradients[1][name], rtol=1e-4, atol=1e-6)
@@ -137,7 +137,7 @@ def test_steps_push_avoided_tokens_down_and_imitated_tokens_up(tiny_model: Path,
 
     before = log_probabilities()
     engine = PlainEngine(module, lr=0.3)
-    losses = [train_step(engine, [batch], step, alpha=1.0)["loss"] for step in range(10)]
+    losses = [train_step(engine, [batch], step)["loss"] for step in range(10)]
     rise = (log_probabilities() - before) * (1 if mask == "imitate" else -1)
     assert losses[-1] < losses[0]
     assert rise.mean() > 0.2
@@ -147,7 +147,7 @@ def test_steps_push_avoided_tokens_down_and_imitated_tokens_up(tiny_model: Path,
 def test_a_step_without_labels_leaves_the_weights(tiny_model: Path) -> None:
     engine = PlainEngine(module_of(tiny_model), lr=1.0)
     batch = collate([row([5, 6, 7], "...")], pad_id=0)
-    assert train_step(engine, [batch], 0, alpha=1.0) == {"tokens": 3.0, "labelled_tokens": 0.0}
+    assert train_step(engine, [batch], 0) == {"tokens": 3.0, "labelled_tokens": 0.0}
     assert not engine.gradient
 
 
@@ -174,20 +174,20 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_cure(tiny_model: Path)
     with torch.no_grad():
         module.model.get_output_embeddings().weight[7] = torch.inf
     with pytest.raises(UserError, match=r"training step 3: .* lower train\.lr"):
-        train_step(PlainEngine(module), [collate(talk(6), pad_id=0)], 2, alpha=1.0)
+        train_step(PlainEngine(module), [collate(talk(6), pad_id=0)], 2)
 
 
 def test_a_refused_update_is_an_error(tiny_model: Path) -> None:
     engine = PlainEngine(module_of(tiny_model))
     engine.skipped_steps = 1
     with pytest.raises(UserError, match="training step 1: the gradient is inf"):
-        train_step(engine, [collate(talk(6), pad_id=0)], 0, alpha=1.0)
+        train_step(engine, [collate(talk(6), pad_id=0)], 0)
 
 
 def test_bfloat16_multiplies_but_keeps_float32_weights(tiny_model: Path) -> None:
     batch = collate(talk(6), pad_id=0)
     full, half = (
-        train_step(PlainEngine(module_of(tiny_model, autocast=on)), [batch], 0, 1.0) for on in (False, True)
+        train_step(PlainEngine(module_of(tiny_model, autocast=on)), [batch], 0) for on in (False, True)
     )
     assert half["loss"] != full["loss"]
     assert half["loss"] == pytest.approx(full["loss"], rel=0.01)
