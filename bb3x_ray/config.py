@@ -117,10 +117,19 @@ class TrainConfig(Section):
     epochs: int = Field(1, ge=1)
     lr: float = Field(6e-5, gt=0)
     rows_per_step: int = Field(8, ge=1, description="conversations in one optimizer step, over all workers")
-    micro_rows: int = Field(4, ge=1, description="conversations that one worker computes together")
+    micro_tokens: int = Field(
+        1024, ge=16, description="tokens that one worker computes together: conversations packed into one row"
+    )
     gradient_checkpointing: bool = Field(False, description="less memory for a third more computation")
     alpha: float = Field(1.0, ge=0, description="weight of the contrast on tokens to avoid")
+    objective: Literal["cringe", "sft", "pairwise_cringe"] = Field(
+        "cringe", description="sft imitates good replies and learns nothing from bad ones"
+    )
     k: int = Field(1, ge=1, description="contrast against one of the k best other tokens")
+    detach_positives: bool = Field(False, description="no gradient through the token contrasted with")
+    contrast_positives: bool = Field(False, description="contrast tokens to imitate as well")
+    pair_margin: float = Field(0.0, description="b of pairwise CRINGE's gate, in nats")
+    pair_temperature: float = Field(10.0, gt=0, description="its τ")
     clip: float = Field(1.0, gt=0)
     warmup_steps: int = Field(2, ge=0)
     zero_stage: Literal[0, 1, 2, 3] = 1

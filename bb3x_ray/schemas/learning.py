@@ -37,6 +37,9 @@ class Scored:
 
 
 # One row a conversation. Masks are as long as input_ids; a token under neither gets no loss (law 6).
+# weight   how much each token's loss counts, 0 to 1; null: 1 everywhere
+# starts   where conversations begin in the row; null: one, at 0. A pair to compare is two of them, whose
+#          better reply is to imitate and whose worse one is to avoid.
 TRAINING_SCHEMA = pa.schema(
     [
         ("row_id", pa.string()),
@@ -45,6 +48,8 @@ TRAINING_SCHEMA = pa.schema(
         ("input_ids", pa.list_(pa.int32())),
         ("imitate", pa.list_(pa.bool_())),
         ("avoid", pa.list_(pa.bool_())),
+        ("weight", pa.list_(pa.float32())),
+        ("starts", pa.list_(pa.int32())),
     ]
 )
 

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,6 +18,7 @@ from bb3x_ray.schemas.learning import TRAINING_SCHEMA
 from bb3x_ray.storage import read_json, write_json
 
 Row: TypeAlias = dict[str, Any]  # one row of TRAINING_SCHEMA
+_NEEDED = ("row_id", "source", "person", "input_ids", "imitate", "avoid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +37,13 @@ class Plan:
     def rows_of(self, step: int, rank: int, world: int) -> tuple[int, ...]:
         return self.steps[step][rank::world]
 
-    def micro_batches(self, step: int, world: int, micro_rows: int) -> int:
-        """How many times every rank calls forward in this step: as often as the one with most rows."""
-        most = -(-len(self.steps[step]) // world)
-        return -(-most // micro_rows)
+    def micro_batches(self, step: int, world: int, lengths: Sequence[int], micro_tokens: int) -> int:
+        """How many times every rank calls forward in this step: as often as the one that needs it most.
+
+        lengths   tokens of each row of the training set
+        """
+        shares = [self.rows_of(step, rank, world) for rank in range(world)]
+        return max(len(pack([lengths[row] for row in share], micro_tokens)) for share in shares)
 
 
 def plan_batches(n_rows: int, rows_per_step: int, epochs: int, seed: int) -> Plan:
@@ -71,9 +75,11 @@ def read_rows(path: Path) -> pa.Table:
     if not path.exists():
         raise UserError(f"{path}: there is no training set; run the round again from its curate step.")
     table = pq.read_table(path)
-    missing = [name for name in TRAINING_SCHEMA.names if name not in table.column_names]
+    missing = [name for name in _NEEDED if name not in table.column_names]
     if missing:
         raise UserError(f"{path}: not a training set, it lacks the columns {', '.join(missing)}.")
+    for name in set(TRAINING_SCHEMA.names) - set(table.column_names):
+        table = table.append_column(name, pa.nulls(table.num_rows, TRAINING_SCHEMA.field(name).type))
     return table.select(TRAINING_SCHEMA.names).cast(TRAINING_SCHEMA)
 
 
@@ -88,6 +94,11 @@ def check_rows(table: pa.Table, where: Path, vocab_size: int | None, max_tokens:
         ids, imitate, avoid = row["input_ids"], row["imitate"], row["avoid"]
         if not ids or len(imitate) != len(ids) or len(avoid) != len(ids):
             raise UserError(f"{where}, row {number}: masks must be as long as input_ids; curate again.")
+        weight, starts = row.get("weight"), row.get("starts")
+        if weight and (len(weight) != len(ids) or not all(0 <= w <= 1 for w in weight)):
+            raise UserError(f"{where}, row {number}: weights must be as long as input_ids, and from 0 to 1.")
+        if starts and not (starts[0] == 0 and sorted(set(starts)) == starts and starts[-1] < len(ids)):
+            raise UserError(f"{where}, row {number}: starts must rise from 0 to within the row.")
         if any(a and b for a, b in zip(imitate, avoid, strict=True)):
             raise UserError(f"{where}, row {number}: a token is both to imitate and to avoid; curate again.")
         if vocab_size is not None and not 0 <= min(ids) <= max(ids) < vocab_size:
@@ -111,20 +122,30 @@ def check_rows(table: pa.Table, where: Path, vocab_size: int | None, max_tokens:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """B rows of at most L tokens, padded on the right.
+    """Conversations packed into one row of L tokens, N of them labelled.
 
-    input_ids, attention_mask   [B, L] int64
-    targets                     [B, L] int64: the token that position t predicts, input_ids[:, t + 1]
-    imitate, avoid              [B, L] bool, of the target: True at t says "token t + 1 is labelled so"
-    row_seeds                   [B] int64, from row_id: the same wherever and whenever the row is seen
+    input_ids, position_ids   [1, L] int64; positions begin at 0 in every conversation
+    segments                  (start, end) of each conversation in the row
+    at                        [N] int64: the position whose hidden state predicts a labelled token
+    targets                   [N] int64: the labelled tokens
+    imitate, avoid            [N] bool
+    weights                   [N] float32
+    rows                      [N] int64: which of the batch's training rows a labelled token is of
+    row_seeds, places         [N] int64: hash of that row's id, place of the token in the row; the same
+                              wherever and whenever the row is seen
     """
 
     input_ids: Tensor
-    attention_mask: Tensor
+    position_ids: Tensor
+    segments: tuple[tuple[int, int], ...]
+    at: Tensor
     targets: Tensor
     imitate: Tensor
     avoid: Tensor
+    weights: Tensor
+    rows: Tensor
     row_seeds: Tensor
+    places: Tensor
 
     @property
     def labelled_tokens(self) -> int:
@@ -132,39 +153,85 @@ class Batch:
 
     @property
     def tokens(self) -> int:
-        return int(self.attention_mask.sum())
+        return self.input_ids.shape[1]
 
     def to(self, device: torch.device) -> "Batch":
-        return Batch(**{name: getattr(self, name).to(device) for name in Batch.__slots__})
+        moved: dict[str, Any] = {}
+        for name in Batch.__slots__:
+            if isinstance(value := getattr(self, name), Tensor):
+                moved[name] = value.to(device)
+        return replace(self, **moved)
 
 
 def collate(rows: Sequence[Row], pad_id: int) -> Batch:
-    """Rows side by side, masks moved onto the position that predicts.
+    """Rows one after the other, labels moved onto the position that predicts.
 
-    Nothing predicts a row's first token, so a label on it is dropped. With no rows at all: one padding
-    token without a label, because every rank must call the model.
+    Nothing predicts a conversation's first token, so a label on it is dropped. Without any label there is one
+    position that is neither imitated nor avoided, and without any row one padding token: every rank must call
+    the model and its head.
     """
     rows = rows or [{"row_id": "", "input_ids": [pad_id], "imitate": [False], "avoid": [False]}]
-    shape = (len(rows), max(len(row["input_ids"]) for row in rows))
-    ids = torch.full(shape, pad_id, dtype=torch.int64)
-    attention = torch.zeros(shape, dtype=torch.int64)
-    imitate, avoid = torch.zeros(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.bool)
-    for i, row in enumerate(rows):
-        length = len(row["input_ids"])
-        ids[i, :length] = torch.tensor(row["input_ids"])
-        attention[i, :length] = 1
-        imitate[i, : length - 1] = torch.tensor(row["imitate"][1:], dtype=torch.bool)
-        avoid[i, : length - 1] = torch.tensor(row["avoid"][1:], dtype=torch.bool)
-    if bool((imitate & avoid).any()):
-        raise ValueError("a token is both to imitate and to avoid")
-    seeds = torch.tensor([_seed_of(row["row_id"]) for row in rows], dtype=torch.int64)
-    return Batch(ids, attention, ids.roll(-1, dims=1), imitate, avoid, seeds)
+    ids: list[int] = []
+    positions: list[int] = []
+    segments: list[tuple[int, int]] = []
+    labelled: list[tuple[int, ...]] = []  # at, target, imitate, avoid, row, seed, place
+    weights: list[float] = []
+    for number, row in enumerate(rows):
+        begin, seed = len(ids), _seed_of(row["row_id"])
+        for start, end in _conversations(row):
+            segments.append((begin + start, begin + end))
+            positions += range(end - start)
+            for place in range(start + 1, end):
+                imitate, avoid = row["imitate"][place], row["avoid"][place]
+                if imitate and avoid:
+                    raise ValueError("a token is both to imitate and to avoid")
+                if imitate or avoid:
+                    target = row["input_ids"][place]
+                    labelled.append((begin + place - 1, target, imitate, avoid, number, seed, place))
+                    weights.append(row["weight"][place] if row.get("weight") else 1.0)
+        ids += row["input_ids"]
+    columns = torch.tensor(labelled or [(0,) * 7], dtype=torch.int64).T
+    at, targets, imitated, avoided, of_row, seeds, places = columns
+    return Batch(
+        input_ids=torch.tensor([ids]),
+        position_ids=torch.tensor([positions]),
+        segments=tuple(segments),
+        at=at,
+        targets=targets,
+        imitate=imitated.bool(),
+        avoid=avoided.bool(),
+        weights=torch.tensor(weights or [1.0]),
+        rows=of_row,
+        row_seeds=seeds,
+        places=places,
+    )
 
 
-def micro_batches(rows: Sequence[Row], count: int, micro_rows: int, pad_id: int) -> list[Batch]:
-    """Exactly `count` batches of at most `micro_rows` rows, longest first: neighbours need little padding."""
-    ordered = sorted(rows, key=lambda row: (-len(row["input_ids"]), row["row_id"]))
-    return [collate(ordered[i * micro_rows : (i + 1) * micro_rows], pad_id) for i in range(count)]
+def micro_batches(rows: Sequence[Row], count: int, micro_tokens: int, pad_id: int) -> list[Batch]:
+    """Exactly `count` batches of at most `micro_tokens` tokens; a row that is longer is one by itself."""
+    packed = pack([len(row["input_ids"]) for row in rows], micro_tokens)
+    packed += [[] for _ in range(count - len(packed))]
+    return [collate([rows[i] for i in members], pad_id) for members in packed]
+
+
+def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """Indices by bin: the longest first, each into the first bin that has room for it."""
+    bins: list[list[int]] = []
+    room: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        place = next((b for b, free in enumerate(room) if free >= lengths[index]), len(bins))
+        if place == len(bins):
+            bins.append([])
+            room.append(capacity)
+        bins[place].append(index)
+        room[place] -= lengths[index]
+    return bins
+
+
+def _conversations(row: Row) -> list[tuple[int, int]]:
+    """(start, end) of the conversations in a row: one, or two where a pair is compared."""
+    starts = row.get("starts") or [0]
+    return list(itertools.pairwise([*starts, len(row["input_ids"])]))
 
 
 def _seed_of(row_id: str) -> int:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from bb3x_ray.schemas.errors import UserError
+from bb3x_ray.train.attention import Packing, segment_arguments, use_packing
 from bb3x_ray.train.batches import Batch
-from bb3x_ray.train.step import head_logits
+from bb3x_ray.train.step import Head, hidden_states
 
 # What save_pretrained writes itself, and what describes the parent rather than its child.
 _NOT_COPIED = {"config.json", "generation_config.json", "MANIFEST.json", "lineage.json"}
@@ -38,27 +39,31 @@ def load_parent(folder: Path) -> Any:
 
 
 @torch.no_grad()
-def check_head(model: Any, probe: Batch) -> None:
-    """Raise UserError for a model that changes its logits behind the head (soft caps, scales).
+def check_head(model: Any, probe: Batch, packing: Packing) -> None:
+    """Raise UserError for a model that does to its logits what `Head` does not know.
 
-    The loss calls the head itself, on labelled tokens only, and would miss such a change.
+    The loss multiplies by the head itself, on labelled tokens only, and would miss such a change.
     """
     model.eval()
-    whole = _all_logits(model, probe)
-    at = torch.arange(probe.input_ids.numel(), device=whole.device)
-    ours = head_logits(model, probe, at).view_as(whole)
+    whole = live_logits(model, probe, packing)
+    ours = Head(model).logits(hidden_states(model, probe, packing))
     if bool(whole.isfinite().all()) and not torch.allclose(whole, ours, rtol=1e-3, atol=1e-3):
         raise UserError(
-            f"model.source: {model.config.model_type} models change their logits after the head, which "
-            "the trainer does not support yet; choose another model."
+            f"model.source: {model.config.model_type} models change their logits behind the head in a way "
+            "that the trainer does not know; choose another model."
         )
 
 
 @torch.no_grad()
-def live_logits(model: Any, probe: Batch) -> Tensor:
-    """[B, L, V] of the model as it stands; under ZeRO stage 3 every rank has to call this."""
+def live_logits(model: Any, probe: Batch, packing: Packing) -> Tensor:
+    """[L, V] of the model as it stands; under ZeRO stage 3 every rank has to call this."""
     model.eval()
-    return _all_logits(model, probe)
+    if packing == "none":
+        rows = [model(input_ids=probe.input_ids[:, start:end]).logits[0] for start, end in probe.segments]
+        return torch.cat(rows).float()
+    extra = segment_arguments(packing, probe.segments, probe.input_ids.device)
+    logits: Tensor = model(input_ids=probe.input_ids, position_ids=probe.position_ids, **extra).logits
+    return logits.squeeze(0).float()
 
 
 def whole_state(model: nn.Module, gather: Gather | None, keep: bool) -> dict[str, Tensor]:
@@ -97,19 +102,14 @@ def write_model(model: Any, state: dict[str, Tensor], parent: Path, out: Path) -
 
 
 @torch.no_grad()
-def check_export(out: Path, probe: Batch, live: Tensor) -> float:
+def check_export(out: Path, probe: Batch, live: Tensor, packing: Packing) -> float:
     """The largest difference between the logits of the folder and of the live model on `probe`.
 
     Raises RuntimeError above LOGIT_TOLERANCE (relative to the largest logit, at least 1).
     """
-    reloaded = load_parent(out).to(live.device).eval()
-    difference = float((_all_logits(reloaded, probe) - live).abs().max())
+    reloaded = load_parent(out).to(live.device)
+    use_packing(reloaded, packing)
+    difference = float((live_logits(reloaded, probe, packing) - live).abs().max())
     if not difference <= LOGIT_TOLERANCE * max(1.0, float(live.abs().max())):
         raise RuntimeError(f"the exported model is not the trained one: logits differ by {difference:.3g}")
     return difference
-
-
-def _all_logits(model: Any, probe: Batch) -> Tensor:
-    return model(
-        input_ids=probe.input_ids, attention_mask=probe.attention_mask, use_cache=False
-    ).logits.float()

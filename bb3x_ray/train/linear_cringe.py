@@ -64,15 +64,36 @@ def linear_cringe_loss(
     forward of a module that owns it. Raises what `cringe_loss` raises.
     """
     check_rivals(k, head_weight.shape[0], seeds)
-    device = hidden.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
     chunk = max(1, chunk_logits // head_weight.shape[0])
     options = _Options(alpha, k, detach_positives, contrast_positives, soft_cap, scale, chunk)
     loss, counts = _LinearCringe.apply(
-        hidden, head_weight, targets, imitate, avoid, weights, seeds, options, dtype
+        hidden, head_weight, targets, imitate, avoid, weights, seeds, options, _product_dtype(hidden)
     )
     # `counts` begins with the loss, which is there without its gradient.
     return CringeSums(loss, *counts[1:])
+
+
+@torch.no_grad()
+def linear_log_probs(
+    hidden: Tensor,
+    head_weight: Tensor,
+    targets: Tensor,
+    *,
+    soft_cap: float | None = None,
+    scale: float = 1.0,
+    chunk_logits: int = CHUNK_LOGITS,
+) -> Tensor:
+    """log p(target) of each token, [T] in float32, without gradient; arguments as in `linear_cringe_loss`."""
+    options = _Options(0.0, 1, False, False, soft_cap, scale, max(1, chunk_logits // head_weight.shape[0]))
+    work = _Work(hidden, head_weight, targets, None, None, options, _product_dtype(hidden), False, False)
+    with torch.autocast(hidden.device.type, enabled=False):
+        chunks = torch.arange(len(targets), device=hidden.device).split(options.chunk)
+        return torch.cat([work.log_probs(rows) for rows in chunks])
+
+
+def _product_dtype(hidden: Tensor) -> torch.dtype:
+    device = hidden.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
 
 
 class _LinearCringe(torch.autograd.Function):
@@ -171,6 +192,10 @@ class _Work:
         self._sparse(rows, hidden, targets, push * self._scaled(self._slope(score)))
         if not self.options.detach_positives:
             self._sparse(rows, hidden, rival, -push * self._scaled(self._slope(against)))
+
+    def log_probs(self, rows: Tensor) -> Tensor:
+        _, logits, targets, _ = self._begin(rows)
+        return (logits.gather(1, targets) - logits.logsumexp(1, keepdim=True)).squeeze(1)
 
     def _begin(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(hidden [N, D], logits [N, V], targets [N, 1], weights [N, 1]) of some rows."""

@@ -4,11 +4,12 @@ import os
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute
 import torch
 import torch.distributed as dist
 from ray import train as ray_train
@@ -20,6 +21,8 @@ from bb3x_ray.config import TrainConfig
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.storage import read_json, write_json
 from bb3x_ray.train import batches, export, progress
+from bb3x_ray.train.attention import choose_packing, exact, use_packing
+from bb3x_ray.train.objectives import Objective, only_imitate
 from bb3x_ray.train.step import ConversationLoss, Schedule, train_step
 
 _PROBE_ROWS, _PROBE_TOKENS = 2, 48
@@ -54,7 +57,7 @@ def train(
     finite; TrainingError when workers failed more often than train.max_failures.
     """
     started = time.time()
-    table = batches.read_rows(training_set)
+    table = _read(training_set, config)
     batches.check_rows(table, training_set, **_model_limits(parent))
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty: the trained model needs a folder of its own.")
@@ -78,6 +81,11 @@ def train(
     metrics: dict[str, float] = result["metrics"]
     startup = result["ready_at"] - started
     return metrics | {"startup_seconds": startup, "seconds": time.time() - started}
+
+
+def _read(training_set: Path, config: TrainConfig) -> pa.Table:
+    table = batches.read_rows(training_set)
+    return only_imitate(table) if config.objective == "sft" else table
 
 
 def _model_limits(parent: Path) -> dict[str, int | None]:
@@ -154,11 +162,11 @@ def _train_and_export(order: dict[str, Any], folder: Path) -> dict[str, Any]:
     place = _Place(context.get_world_rank(), context.get_world_size(), get_device())
     _use_threads(context.get_local_world_size())
     torch.manual_seed(order["seed"] + place.rank)  # dropout, where a model has it
-    table = batches.read_rows(Path(order["training_set"]))
+    table = _read(Path(order["training_set"]), config)
     plan = batches.load_plan(folder / "plan.json")
     parent = Path(order["parent"])
-    model, probe, pad_id = _together(lambda: _load(parent, table, config, place), place.world)
-    engine = _engine(_module(model, config, order["seed"], place.device), config)
+    module, probe, pad_id = _together(lambda: _load(parent, table, config, place, order["seed"]), place.world)
+    engine = _engine(module, config)
     ready_at = time.time()
     history = _run_plan(engine, table, plan, config, place, pad_id, folder / "progress.jsonl")
     _check_steps(engine, history, len(plan.steps))
@@ -180,14 +188,16 @@ def _run_plan(
     """Every step of the plan; its metrics, the same on all ranks. Rank 0 tells each in the file `told`."""
     schedule = Schedule(config.lr, config.warmup_steps, len(plan.steps))
     history = []
+    lengths = pa.compute.list_value_length(table["input_ids"]).to_pylist()
     for step in range(len(plan.steps)):
         begun = time.time()
         rate = schedule.at(step)
         for group in engine.optimizer.param_groups:
             group["lr"] = rate
         rows = table.take(list(plan.rows_of(step, place.rank, place.world))).to_pylist()
-        count = plan.micro_batches(step, place.world, config.micro_rows)
-        micro = [b.to(place.device) for b in batches.micro_batches(rows, count, config.micro_rows, pad_id)]
+        count = plan.micro_batches(step, place.world, lengths, config.micro_tokens)
+        packed = batches.micro_batches(rows, count, config.micro_tokens, pad_id)
+        micro = [batch.to(place.device) for batch in packed]
         engine.train()
         metrics = train_step(engine, micro, step)
         history.append(metrics | {"seconds": time.time() - begun})
@@ -203,29 +213,31 @@ def _use_threads(workers_here: int) -> None:
 
 
 def _load(
-    parent: Path, table: pa.Table, config: TrainConfig, place: _Place
-) -> tuple[Any, batches.Batch, int]:
-    """(model, probe batch, padding id). The probe is the beginning of the first rows."""
+    parent: Path, table: pa.Table, config: TrainConfig, place: _Place, seed: int
+) -> tuple[ConversationLoss, batches.Batch, int]:
+    """(model with its objective, probe batch, padding id). The probe is the beginning of the first rows."""
+    from bb3x_ray.language.loading import fast_dtype  # late, with transformers behind it: see export.py
+
     model = export.load_parent(parent)
     pad_id = model.config.pad_token_id
     pad_id = pad_id if isinstance(pad_id, int) and pad_id >= 0 else 0  # masked: any id that exists will do
+    kind = fast_dtype(place.device) if config.dtype == "auto" else getattr(torch, config.dtype)
+    packing = choose_packing(model, place.device, half=kind != torch.float32)
     columns = ("input_ids", "imitate", "avoid")
     rows = [
-        row | {name: row[name][:_PROBE_TOKENS] for name in columns}
+        {"row_id": row["row_id"]} | {name: row[name][:_PROBE_TOKENS] for name in columns}
         for row in table.slice(0, _PROBE_ROWS).to_pylist()
     ]
     probe = batches.collate(rows, pad_id)
-    export.check_head(model, probe)
+    use_packing(model, exact(packing))
+    export.check_head(model, probe, exact(packing))
+    use_packing(model, packing)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return model, probe.to(place.device), pad_id
-
-
-def _module(model: Any, config: TrainConfig, seed: int, device: torch.device) -> ConversationLoss:
-    from bb3x_ray.language.loading import fast_dtype  # late, with transformers behind it: see export.py
-
-    kind = fast_dtype(device) if config.dtype == "auto" else getattr(torch, config.dtype)
-    return ConversationLoss(model, config.alpha, config.k, seed, autocast=kind == torch.bfloat16)
+    names = {field.name for field in fields(Objective)} - {"name", "seed"}
+    objective = Objective(config.objective, seed=seed, **{name: getattr(config, name) for name in names})
+    module = ConversationLoss(model, objective, packing, autocast=kind == torch.bfloat16)
+    return module, probe.to(place.device), pad_id
 
 
 def _together(action: Callable[[], Any], world: int) -> Any:
@@ -262,7 +274,7 @@ def _engine(module: ConversationLoss, config: TrainConfig) -> Any:
         optimizer=optimizer,
         config={
             # Accumulation is ours (see `train_step`): steps hold different numbers of micro-batches.
-            "train_micro_batch_size_per_gpu": config.micro_rows,
+            "train_micro_batch_size_per_gpu": 1,
             "gradient_accumulation_steps": 1,
             "gradient_clipping": config.clip,
             "zero_optimization": {"stage": config.zero_stage},
@@ -284,8 +296,9 @@ def _export(
     engine: Any, probe: batches.Batch, parent: Path, out: Path, config: TrainConfig, place: _Place
 ) -> None:
     """Rank 0 writes the folder and compares it with the live engine; all ranks take part in gathering."""
-    model = engine.module.model
-    live = export.live_logits(model, probe)
+    model, packing = engine.module.model, exact(engine.module.packing)
+    use_packing(model, packing)
+    live = export.live_logits(model, probe, packing)
     gather = None
     if config.zero_stage == 3:
         import deepspeed
@@ -294,6 +307,6 @@ def _export(
     state = export.whole_state(model, gather, keep=place.rank == 0)
     if place.rank == 0:
         export.write_model(model, state, parent, out)
-        export.check_export(out, probe, live)
+        export.check_export(out, probe, live, packing)
     if place.world > 1:
         dist.barrier()

@@ -9,11 +9,13 @@ from typing import Any, Protocol
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from bb3x_ray.schemas.errors import UserError
+from bb3x_ray.train.attention import Packing, segment_arguments
 from bb3x_ray.train.batches import Batch
-from bb3x_ray.train.cringe import COUNTS, cringe_loss, summarize
-from bb3x_ray.train.rivals import token_seeds
+from bb3x_ray.train.cringe import COUNTS, summarize
+from bb3x_ray.train.objectives import Objective
 
 
 class Engine(Protocol):
@@ -30,53 +32,82 @@ class Engine(Protocol):
     def parameters(self) -> Iterator[nn.Parameter]: ...
 
 
-class ConversationLoss(nn.Module):
-    """A causal language model with the CRINGE loss inside its forward.
+class Head(nn.Module):
+    """A model's output head with the objective inside, for whose forward ZeRO stage 3 gathers the weight.
 
-    Hidden states are gathered at positions whose target is labelled, and only those go through the head:
-    logits are [labelled tokens, V], never [B, L, V]. All of it happens in `forward`, where ZeRO stage 3
-    gathers weights.
+    soft_cap, scale   what the model does to its logits behind the head
     """
 
-    def __init__(self, model: Any, alpha: float, k: int, seed: int, autocast: bool) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
-        self.model = model
-        self.alpha, self.k, self.seed, self.autocast = alpha, k, seed, autocast
+        linear, config = model.get_output_embeddings(), model.config
+        self.weight, self.bias = linear.weight, linear.bias
+        self.soft_cap: float | None = getattr(config, "final_logit_softcapping", None)
+        self.scale = getattr(config, "logit_scale", None) or 1 / (
+            getattr(config, "logits_scaling", None) or 1
+        )
+
+    def forward(self, hidden: Tensor, objective: Objective, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
+        """(loss sum [], counts as in cringe.COUNTS); hidden [N, D], one for each labelled token."""
+        hidden, weight = self._with_bias(hidden)
+        sums = objective(hidden, weight, batch, step, self.soft_cap, self.scale)
+        return sums.loss, sums.counts()  # plain tensors: ZeRO stage 3 looks for them in what a module returns
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[N, V], as the model would give them."""
+        hidden, weight = self._with_bias(hidden)
+        logits = hidden @ weight.T * self.scale
+        return logits if self.soft_cap is None else self.soft_cap * torch.tanh(logits / self.soft_cap)
+
+    def _with_bias(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """A bias is one more column of the weight, and a 1 in every hidden state."""
+        if self.bias is None:
+            return hidden, self.weight
+        ones = hidden.new_ones(len(hidden), 1)
+        return torch.cat([hidden, ones], 1), torch.cat([self.weight, self.bias[:, None]], 1)
+
+
+class ConversationLoss(nn.Module):
+    """A causal language model with its objective inside its forward.
+
+    Hidden states are gathered at positions whose target is labelled, and only those meet the head: logits
+    are never [L, V]. All of it happens in `forward`, where ZeRO stage 3 gathers weights.
+    """
+
+    def __init__(
+        self, model: Any, objective: Objective, packing: Packing = "none", autocast: bool = False
+    ) -> None:
+        super().__init__()
+        self.model, self.head = model, Head(model)
+        self.objective, self.packing, self.autocast = objective, packing, autocast
 
     def forward(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
         """(loss sum [], counts [8] as in cringe.COUNTS) of one micro-batch."""
-        at = _positions(batch)
         with self._compute_type(batch.input_ids.device.type):
-            logits = head_logits(self.model, batch, at)
-        length = batch.input_ids.shape[1]
-        sums = cringe_loss(
-            logits,
-            batch.targets.flatten()[at],
-            batch.imitate.flatten()[at],
-            batch.avoid.flatten()[at],
-            alpha=self.alpha,
-            k=self.k,
-            seeds=token_seeds(batch.row_seeds[at // length] + self.seed, at % length + 1, step),
-        )
-        return sums.loss, sums.counts()
+            hidden = hidden_states(self.model, batch, self.packing).index_select(0, batch.at)
+            found: tuple[Tensor, Tensor] = self.head(hidden, self.objective, batch, step)
+        return found
 
     def _compute_type(self, device: str) -> contextlib.AbstractContextManager[Any]:
         # Weights stay float32; only the multiplications are bfloat16.
         return torch.autocast(device, torch.bfloat16) if self.autocast else contextlib.nullcontext()
 
 
-def head_logits(model: Any, batch: Batch, at: Tensor) -> Tensor:
-    """Logits [len(at), V] at the flattened [B * L] positions `at`."""
+def hidden_states(model: Any, batch: Batch, packing: Packing) -> Tensor:
+    """[L, D] of a packed row; models that cannot be packed get one padded row a conversation."""
+    if packing == "none":
+        whole = batch.input_ids[0]
+        lengths = torch.tensor([end - start for start, end in batch.segments], device=whole.device)
+        ids = pad_sequence([whole[start:end] for start, end in batch.segments], batch_first=True)
+        seen = torch.arange(ids.shape[1], device=whole.device) < lengths[:, None]
+        hidden = model.base_model(input_ids=ids, attention_mask=seen.long(), use_cache=False)
+        packed: Tensor = hidden.last_hidden_state[seen]
+        return packed
+    extra = segment_arguments(packing, batch.segments, batch.input_ids.device)
     hidden = model.base_model(
-        input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
-    ).last_hidden_state
-    return model.get_output_embeddings()(hidden.flatten(0, 1).index_select(0, at))
-
-
-def _positions(batch: Batch) -> Tensor:
-    """Flattened positions with a label; without any, the first: the head must be called on every rank."""
-    at = (batch.imitate | batch.avoid).flatten().nonzero().squeeze(1)
-    return at if len(at) else at.new_zeros(1)
+        input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False, **extra
+    )
+    return hidden.last_hidden_state.squeeze(0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from bb3x_ray.train.on_ray import TrainingError, train
 pytestmark = pytest.mark.ray
 
 # Large enough a rate that every step moves weights by much more than the tolerance below.
-CONFIG = TrainConfig(lr=1e-3, rows_per_step=4, micro_rows=2, dtype="float32", cpus_per_worker=0.5, k=2)
+CONFIG = TrainConfig(lr=1e-3, rows_per_step=4, micro_tokens=64, dtype="float32", cpus_per_worker=0.5, k=2)
 # Another order of summation moves float32 gradients in the last digits; Adam divides them by their own
 # size, which can make more of it where a gradient is next to zero. Weights move by about lr a step.
 TOLERANCE = 0.05 * CONFIG.lr

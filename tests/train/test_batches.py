@@ -15,6 +15,7 @@ from bb3x_ray.train.batches import (
     collate,
     load_plan,
     micro_batches,
+    pack,
     plan_batches,
     read_rows,
     save_plan,
@@ -60,7 +61,8 @@ def test_workers_share_a_step_and_call_forward_equally_often(world: int) -> None
     for step, rows in enumerate(plan.steps):
         shares = [plan.rows_of(step, rank, world) for rank in range(world)]
         assert Counter(i for share in shares for i in share) == Counter(rows)
-        count = plan.micro_batches(step, world, 2)
+        # Rows of one length, two of which fit together.
+        count = plan.micro_batches(step, world, [5] * 23, 10)
         assert all(len(share) <= 2 * count for share in shares)
         assert len(shares[0]) > 2 * (count - 1)
 
@@ -71,30 +73,54 @@ def test_a_plan_is_the_same_after_storing(tmp_path: Path) -> None:
     assert load_plan(tmp_path / "plan.json") == plan
 
 
-def test_masks_move_to_the_position_that_predicts() -> None:
+def test_labels_move_to_the_position_that_predicts() -> None:
     batch = collate([row([5, 6, 7, 8], "..x.", "...x"), row([9, 4], "xx")], pad_id=0)
-    assert batch.input_ids.tolist() == [[5, 6, 7, 8], [9, 4, 0, 0]]
-    assert batch.attention_mask.tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
-    # Row 0: token 7 is predicted from position 1, token 8 from position 2.
-    assert batch.imitate.tolist() == [[False, True, False, False], [True, False, False, False]]
-    assert batch.avoid.tolist() == [[False, False, True, False], [False] * 4]
-    assert batch.targets[batch.imitate].tolist() == [7, 4]
-    assert batch.targets[batch.avoid].tolist() == [8]
-    assert (batch.labelled_tokens, batch.tokens) == (3, 6)  # the label on row 1's first token is dropped
+    assert batch.input_ids.tolist() == [[5, 6, 7, 8, 9, 4]]
+    assert batch.position_ids.tolist() == [[0, 1, 2, 3, 0, 1]]
+    assert batch.segments == ((0, 4), (4, 6))
+    # Row 0: token 7 is predicted from position 1, token 8 from position 2. Row 1 begins at position 4; the
+    # label on its first token is dropped, as nothing predicts it.
+    assert batch.at.tolist() == [1, 2, 4]
+    assert batch.targets.tolist() == [7, 8, 4]
+    assert batch.imitate.tolist() == [True, False, True]
+    assert batch.avoid.tolist() == [False, True, False]
+    assert batch.rows.tolist() == [0, 0, 1] and batch.places.tolist() == [2, 3, 1]
+    assert (batch.labelled_tokens, batch.tokens) == (3, 6)
+
+
+def test_a_row_of_two_conversations_is_two_segments() -> None:
+    pair = row([5, 6, 7, 5, 6, 8], ".xx...", ".....x") | {"starts": [0, 3], "weight": [0.5] * 6}
+    batch = collate([row([1, 2], ".x"), pair], pad_id=0)
+    assert batch.segments == ((0, 2), (2, 5), (5, 8))
+    assert batch.position_ids.tolist() == [[0, 1, 0, 1, 2, 0, 1, 2]]
+    assert batch.at.tolist() == [0, 2, 3, 6] and batch.rows.tolist() == [0, 1, 1, 1]
+    assert batch.weights.tolist() == [1.0, 0.5, 0.5, 0.5]
 
 
 def test_row_seeds_belong_to_the_row() -> None:
-    a, b = row([1, 2], ".x", row_id="a"), row([1, 2, 3], ".xx", row_id="b")
+    a, b = row([1, 2], ".x", row_id="a"), row([1, 2], ".x", row_id="b")
     forth, back = collate([a, b], 0), collate([b, a], 0)
     assert forth.row_seeds.tolist() == back.row_seeds.flip(0).tolist()
     assert forth.row_seeds[0] != forth.row_seeds[1]
 
 
-def test_micro_batches_sort_by_length_and_fill_up_with_an_unlabelled_row() -> None:
+@pytest.mark.parametrize("capacity", [5, 12, 100])
+def test_packing_keeps_every_row_once_and_within_capacity(capacity: int) -> None:
+    lengths = [3, 9, 4, 8, 2, 5, 5, 1]
+    bins = pack(lengths, capacity)
+    assert sorted(i for members in bins for i in members) == list(range(8))
+    for members in bins:
+        assert len(members) == 1 or sum(lengths[i] for i in members) <= capacity
+    if capacity == 12:
+        assert len(bins) == 4  # 37 tokens do not fit into three
+
+
+def test_micro_batches_fill_up_with_an_unlabelled_token() -> None:
     rows = [row([1] * n, "." * n, row_id=str(n)) for n in (3, 9, 4, 8, 2)]
-    batches = micro_batches(rows, count=4, micro_rows=2, pad_id=7)
-    assert [list(batch.input_ids.shape) for batch in batches] == [[2, 9], [2, 4], [1, 2], [1, 1]]
+    batches = micro_batches(rows, count=4, micro_tokens=12, pad_id=7)
+    assert [batch.tokens for batch in batches] == [12, 12, 2, 1]
     assert batches[3].labelled_tokens == 0 and batches[3].input_ids.tolist() == [[7]]
+    assert len(batches[3].at) == 1  # the head is called all the same
 
 
 def test_labels_that_can_be_learned_are_counted() -> None:
@@ -111,6 +137,9 @@ def test_labels_that_can_be_learned_are_counted() -> None:
         ([row([], "")], "row 0: masks must be as long"),
         ([row([1, 2], ".x", ".x")], "row 0: a token is both"),
         ([row([1, 6], ".x")], "row 0: a token id is outside"),
+        ([row([1, 2], ".x") | {"weight": [1.0, 1.5]}], "row 0: weights must be"),
+        ([row([1, 2], ".x") | {"weight": [1.0]}], "row 0: weights must be"),
+        ([row([1, 2], ".x") | {"starts": [0, 2]}], "row 0: starts must rise"),
         ([row([1, 2, 3, 4], ".x..")], "row 0: 4 tokens, but the model reads 3"),
     ],
 )

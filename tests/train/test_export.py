@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma2Config, Gemma2ForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.train import export
+from bb3x_ray.train.attention import choose_packing
 from bb3x_ray.train.batches import Batch, collate
 from tests.train.test_batches import row
 
@@ -24,10 +25,11 @@ def test_a_folder_reloads_with_equal_logits(tiny_model: Path, tmp_path: Path, sh
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.01)
-    live = export.live_logits(model, probe())
+    packing = choose_packing(model, torch.device("cpu"), half=False)
+    live = export.live_logits(model, probe(), packing)
     state = export.whole_state(model, (lambda _: nullcontext()) if sharded else None, keep=True)
     export.write_model(model, state, tiny_model, tmp_path / "out")
-    assert export.check_export(tmp_path / "out", probe(), live) == 0
+    assert export.check_export(tmp_path / "out", probe(), live, packing) == 0
     reloaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto")
     assert reloaded.dtype == torch.float32
     ours, theirs = (AutoTokenizer.from_pretrained(folder) for folder in (tmp_path / "out", tiny_model))
@@ -40,7 +42,7 @@ def test_other_weights_are_noticed(tiny_model: Path, tmp_path: Path) -> None:
     with torch.no_grad():
         next(model.parameters()).mul_(1.01)
     with pytest.raises(RuntimeError, match="not the trained one"):
-        export.check_export(tmp_path, probe(), export.live_logits(model, probe()))
+        export.check_export(tmp_path, probe(), export.live_logits(model, probe(), "none"), "none")
 
 
 def test_weights_without_values_are_noticed(tiny_model: Path, tmp_path: Path) -> None:
@@ -69,16 +71,3 @@ def test_a_folder_without_safetensors_is_refused(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
     with pytest.raises(UserError, match="no safetensors"):
         export.load_parent(tmp_path)
-
-
-def test_a_model_that_caps_its_logits_is_refused() -> None:
-    torch.manual_seed(0)
-    sizes = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
-    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
-    model = Gemma2ForCausalLM(Gemma2Config(**sizes, **heads, final_logit_softcapping=0.05, pad_token_id=0))
-    with pytest.raises(UserError, match="gemma2 models change their logits"):
-        export.check_head(model, probe())
-
-
-def test_an_ordinary_model_is_accepted(tiny_model: Path) -> None:
-    export.check_head(export.load_parent(tiny_model), probe())

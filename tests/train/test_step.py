@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.train import export
-from bb3x_ray.train.batches import Batch, collate, micro_batches
-from bb3x_ray.train.step import ConversationLoss, Schedule, head_logits, train_step
+from bb3x_ray.train.attention import choose_packing
+from bb3x_ray.train.batches import Batch, collate, micro_batches, pack
+from bb3x_ray.train.objectives import Objective
+from bb3x_ray.train.step import ConversationLoss, Schedule, hidden_states, train_step
 from tests.train.test_batches import row
 
 
@@ -52,9 +54,10 @@ class PlainEngine:
         return self.module.parameters()
 
 
-def module_of(folder: Path, **changes: Any) -> ConversationLoss:
-    settings = {"alpha": 1.0, "k": 1, "seed": 0, "autocast": False} | changes
-    return ConversationLoss(export.load_parent(folder), **settings)
+def module_of(folder: Path, autocast: bool = False, packed: bool = True, **options: Any) -> ConversationLoss:
+    model = export.load_parent(folder)
+    packing = choose_packing(model, torch.device("cpu"), half=False) if packed else "none"
+    return ConversationLoss(model, Objective(**options), packing, autocast)
 
 
 def talk(n: int, seed: int = 0) -> list[dict[str, Any]]:
@@ -90,16 +93,18 @@ def expected_gradient(module: ConversationLoss, rows: list[dict[str, Any]]) -> d
     return gradient
 
 
-@pytest.mark.parametrize("micro_rows", [1, 2, 7])
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("micro_tokens", [1, 40, 500])
 def test_gradient_is_the_mean_over_labelled_tokens_however_rows_are_packed(
-    tiny_model: Path, micro_rows: int
+    tiny_model: Path, micro_tokens: int, packed: bool
 ) -> None:
     rows = talk(7)
-    module = module_of(tiny_model)
+    module = module_of(tiny_model, packed=packed)
     expected = expected_gradient(module, rows)
     engine = PlainEngine(module)
-    count = -(-7 // micro_rows) + 1  # the last one is empty, as on a rank with fewer rows
-    batches = micro_batches(rows, count, micro_rows, pad_id=0)
+    # The last one is empty, as on a rank with fewer rows.
+    count = len(pack([len(r["input_ids"]) for r in rows], micro_tokens)) + 1
+    batches = micro_batches(rows, count, micro_tokens, pad_id=0)
     metrics = train_step(engine, batches, 0)
     assert engine.boundaries == [False] * (count - 1) + [True]
     assert engine.gradient.keys() == expected.keys()
@@ -114,9 +119,9 @@ def test_gradient_is_the_mean_over_labelled_tokens_however_rows_are_packed(
 def test_k_above_one_does_not_depend_on_packing(tiny_model: Path) -> None:
     module = module_of(tiny_model, k=5, seed=3)
     gradients = []
-    for micro_rows in (1, 7):
+    for count, micro_tokens in ((7, 1), (1, 500)):
         engine = PlainEngine(module)
-        train_step(engine, micro_batches(talk(7), -(-7 // micro_rows), micro_rows, 0), 4)
+        train_step(engine, micro_batches(talk(7), count, micro_tokens, 0), 4)
         gradients.append(engine.gradient)
     for name in gradients[0]:
         torch.testing.assert_close(gradients[0][name], gradients[1][name], rtol=1e-4, atol=1e-6)
@@ -128,12 +133,12 @@ def test_steps_push_avoided_tokens_down_and_imitated_tokens_up(tiny_model: Path,
     other = {"imitate": "avoid", "avoid": "imitate"}[mask]
     rows = [r | {other: [False] * len(r[other])} for r in talk(12)]
     batch = collate(rows, pad_id=0)
-    labelled = getattr(batch, mask).flatten().nonzero().squeeze(1)
-    targets = batch.targets.flatten()[labelled][:, None]
+    targets = batch.targets[:, None]
 
     def log_probabilities() -> Tensor:
         with torch.no_grad():
-            return head_logits(module.model, batch, labelled).log_softmax(1).gather(1, targets)
+            hidden = hidden_states(module.model, batch, module.packing)[batch.at]
+            return module.head.logits(hidden).log_softmax(1).gather(1, targets)
 
     before = log_probabilities()
     engine = PlainEngine(module, lr=0.3)
@@ -160,10 +165,10 @@ def test_a_batch_without_labels_still_calls_the_head(tiny_model: Path) -> None:
     assert all(p.grad is not None and not p.grad.any() for p in module.parameters())
 
 
-def test_only_labelled_positions_go_through_the_head(tiny_model: Path) -> None:
+def test_only_labelled_positions_meet_the_head(tiny_model: Path) -> None:
     module = module_of(tiny_model)
     seen: list[tuple[int, ...]] = []
-    module.model.get_output_embeddings().register_forward_hook(lambda *args: seen.append(args[2].shape))
+    module.head.register_forward_hook(lambda *args: seen.append(args[1][0].shape))
     batch = collate(talk(6), pad_id=0)
     module(batch, 0)
     assert [shape[0] for shape in seen] == [batch.labelled_tokens]
