@@ -110,7 +110,12 @@ class CurateConfig(Section):
     max_avoid_per_imitate: float = Field(
         0.2, ge=0, description="cap on bot turns to avoid, per turn to imitate or human exchange"
     )
-    max_tokens: int = Field(256, ge=16, description="longest training row")
+    max_tokens: int = Field(
+        256, ge=16, description="longest training row; longer conversations become overlapping windows"
+    )
+    weigh_by_trust: bool = Field(
+        False, description="a label from a thumb counts as much as its person is trusted, 0 to 1"
+    )
 
 
 class TrainConfig(Section):

@@ -11,23 +11,21 @@ import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
 from bb3x_ray.config import CurateConfig
-from bb3x_ray.language.chat_template import Rendered, Span, Turn, render, turns_of
+from bb3x_ray.data.windows import Window, cut_into_windows
+from bb3x_ray.language.chat_template import Rendered, Turn, render, turns_of
 from bb3x_ray.schemas.conversation import Conversation, Message
 from bb3x_ray.schemas.learning import TRAINING_SCHEMA, CurationReport, Scored, ScoredTurn
 
 Label = Literal["imitate", "avoid"]
-# Why a bot turn teaches nothing. `too_many_to_avoid` is found later, over all turns.
-Reason = Literal[
-    "not_ours", "taught_before", "empty", "not_scored", "score_error", "cut_by_max_tokens", "unsure"
-]
+# Why a bot turn teaches nothing; `too_many_to_avoid` and `cut_by_max_tokens` are found later.
+Reason = Literal["not_ours", "taught_before", "empty", "not_scored", "score_error", "unsure"]
 
 
 @dataclass(slots=True)
 class _Row:
-    """A conversation under way: its tokens, and the bot turns that are labelled."""
+    """A conversation under way, and the bot turns of it that are labelled."""
 
     conversation: Conversation
-    rendered: Rendered
     labels: dict[int, Label] = field(default_factory=dict)  # index of the message
 
 
@@ -55,10 +53,11 @@ def curate(
                     are imitated; `config.human_rows` of them are drawn
     taught_before   ids of bot messages that an earlier round was given (see slices.taught_before)
 
-    A bot turn to imitate ends with its end of turn only when the model stopped there by itself. The
-    first `config.max_tokens` tokens of a conversation are used. Turns to avoid are capped at
-    `config.max_avoid_per_imitate` per turn to imitate, where a human row counts as one turn; the
-    lowest scored ones are kept.
+    A bot turn to imitate ends with its end of turn only when the model stopped there by itself. Of a
+    conversation longer than `config.max_tokens` there are several rows, overlapping windows that label
+    each turn once. Turns to avoid are capped at `config.max_avoid_per_imitate` per turn to imitate, where
+    a human row counts as one turn; the lowest scored ones are kept. With `config.weigh_by_trust`, what a
+    person's own thumb labelled weighs as much as that person is trusted.
 
     Raises UserError when the model's chat template cannot render a conversation.
     """
@@ -68,34 +67,46 @@ def curate(
     rows: list[_Row] = []
     dropped: Counter[str] = Counter()
     for conversation in conversations:
-        row = _Row(conversation, _rendered(conversation, tokenizer, system_prompt))
+        row = _Row(conversation)
         for index, message in enumerate(conversation.messages):
             if message.author.is_bot:
-                span = row.rendered.spans[index]
-                label = _label(message, span, scores, thresholds, config.max_tokens, taught_before)
+                label = _label(message, scores, thresholds, taught_before)
                 if label == "imitate" or label == "avoid":
                     row.labels[index] = label
                 else:
                     dropped[label] += 1
         rows.append(row)
     _cap_avoid(rows, scores, config.max_avoid_per_imitate, len(human_rows), seed, dropped)
-    table = [_to_row(row, config.max_tokens) for row in rows if row.labels] + human_rows
+    table: list[dict[str, Any]] = []
+    for row in rows:
+        windows, unfit = _windows(row, tokenizer, system_prompt, config.max_tokens)
+        for index in unfit:
+            del row.labels[index]
+            dropped["cut_by_max_tokens"] += 1
+        weights = _weights(row, scores, scored.trust) if config.weigh_by_trust else {}
+        table += [_to_row(row, window, n, config.max_tokens, weights) for n, window in enumerate(windows)]
+    table += human_rows
     return pa.Table.from_pylist(table, schema=TRAINING_SCHEMA), _report(rows, dropped, table, len(human_rows))
 
 
-def _rendered(conversation: Conversation, tokenizer: PreTrainedTokenizerBase, system_prompt: str) -> Rendered:
-    """The conversation's tokens, with one span a message."""
-    rendered = render(tokenizer, turns_of(conversation.messages, system_prompt))
-    first = len(rendered.spans) - len(conversation.messages)
-    return Rendered(rendered.input_ids, rendered.spans[first:])
+def _windows(
+    row: _Row, tokenizer: PreTrainedTokenizerBase, system_prompt: str, max_tokens: int
+) -> tuple[list[Window], list[int]]:
+    messages = row.conversation.messages
+    if not row.labels:
+        return [], []
+
+    def render_from(first: int) -> Rendered:
+        rendered = render(tokenizer, turns_of(messages[first:], system_prompt))
+        return Rendered(rendered.input_ids, rendered.spans[first - len(messages) :])
+
+    return cut_into_windows(messages, sorted(row.labels), render_from, max_tokens)
 
 
 def _label(
     message: Message,
-    span: Span,
     scores: dict[str, ScoredTurn],
     thresholds: _Thresholds,
-    max_tokens: int,
     taught_before: frozenset[str],
 ) -> Label | Reason:
     """imitate, avoid, or the reason why this bot turn teaches nothing."""
@@ -104,17 +115,22 @@ def _label(
         return "not_ours"
     if message.message_id in taught_before:
         return "taught_before"
-    if span.start == span.end:
+    if not message.text.strip():
         return "empty"
     if score is None:
         return "not_scored"
     if score.error:
         return "score_error"
-    if span.end > max_tokens:
-        return "cut_by_max_tokens"
     if score.good >= thresholds.imitate_above:
         return "imitate"
     return "avoid" if score.good <= thresholds.avoid_below else "unsure"
+
+
+def _weights(row: _Row, scores: dict[str, ScoredTurn], trust: dict[str, float]) -> dict[int, float]:
+    """Message index -> trust, for turns that the person's own thumb labelled; the others weigh 1."""
+    messages = row.conversation.messages
+    thumbed = (i for i in row.labels if scores[messages[i].message_id].rating is not None)
+    return {i: trust.get(row.conversation.person, 1.0) for i in thumbed}
 
 
 def _cap_avoid(
@@ -144,12 +160,18 @@ def _tie(seed: int, row: _Row, index: int) -> str:
     return hashlib.sha256(name.encode()).hexdigest()
 
 
-def _to_row(row: _Row, max_tokens: int) -> dict[str, Any]:
-    masks = _Masks(row.rendered, max_tokens)
-    for index, label in row.labels.items():
+def _to_row(
+    row: _Row, window: Window, number: int, max_tokens: int, weights: dict[int, float]
+) -> dict[str, Any]:
+    masks = _Masks(window.rendered, max_tokens)
+    for index in window.labelled:
+        label = row.labels[index]
         stopped = row.conversation.messages[index].finish_reason == "stop"
-        masks.mark(index, label, end_of_turn=label == "imitate" and stopped)
-    return masks.row(row.conversation.conversation_id, row.conversation.source, row.conversation.person)
+        end_of_turn = label == "imitate" and stopped
+        masks.mark(index - window.first, label, end_of_turn, weights.get(index, 1.0))
+    name = row.conversation.conversation_id
+    row_id = f"{name}#{number + 1}" if number else name
+    return masks.row(row_id, row.conversation.source, row.conversation.person)
 
 
 def _human_rows(
@@ -186,16 +208,19 @@ class _Masks:
             "imitate": [False] * self._length,
             "avoid": [False] * self._length,
         }
+        self._weight = [1.0] * self._length
 
-    def mark(self, index: int, label: Label, end_of_turn: bool) -> None:
+    def mark(self, index: int, label: Label, end_of_turn: bool, weight: float = 1.0) -> None:
         """Label the words of span `index`, unless they do not fit whole."""
         span = self._rendered.spans[index]
         if span.end > self._length or span.start == span.end:
             return
         mask = self._masks[label]
         mask[span.start : span.end] = [True] * (span.end - span.start)
+        self._weight[span.start : span.end] = [weight] * (span.end - span.start)
         if end_of_turn and span.end_of_turn is not None and span.end_of_turn < self._length:
             mask[span.end_of_turn] = True
+            self._weight[span.end_of_turn] = weight
 
     @property
     def any(self) -> bool:
@@ -212,6 +237,8 @@ class _Masks:
             "input_ids": self._rendered.input_ids[:length],
             "imitate": self._masks["imitate"][:length],
             "avoid": self._masks["avoid"][:length],
+            "weight": None if min(self._weight, default=1.0) == 1 else self._weight[:length],
+            "starts": None,
         }
 
 

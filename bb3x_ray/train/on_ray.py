@@ -131,7 +131,12 @@ def _fit(order: dict[str, Any], folder: Path, config: TrainConfig) -> None:
 
 
 def _last_line(error: BaseException) -> str:
-    """Of a traceback, the line that says what happened."""
+    """Of a traceback, the line that says what happened; of a worker that was killed for memory, the cure."""
+    if any(sign in str(error).lower() for sign in ("out of memory", "memory monitor", "outofmemory")):
+        return (
+            "the machine ran out of memory; lower train.micro_tokens, set train.gradient_checkpointing=true, "
+            "or stop what else runs there, and run the same command again."
+        )
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
 

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from bb3x_ray.config import CurateConfig
 from bb3x_ray.data.curate import curate
+from bb3x_ray.language.chat_template import Turn, prompt_ids, turns_of
 from bb3x_ray.schemas.conversation import Author, Conversation, Message, external, model, person
 from bb3x_ray.schemas.learning import TRAINING_SCHEMA, CurationReport, Scored, ScoredTurn
 
@@ -133,17 +135,61 @@ def test_bots_of_recorded_talk_never_teach_where_to_stop(tokenizer: PreTrainedTo
     assert words(tokenizer, rows[0], "imitate") == "hi theregood"
 
 
-def test_what_does_not_fit_is_dropped_whole(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_long_conversations_become_windows_that_label_each_reply_once(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    said = [f"{name} likes tea." for name in "Ann Bob Cid Dora Ed Fay Gil Hal Ida Joe".split()]
+    talk = conversation("c", *(turn for text in said for turn in (ask(), reply(text))))
+    scores = scored(**{f"c_{i}": 0.9 for i in range(1, 20, 2)})
+    (whole,), _ = run(tokenizer, [talk], scores)
+    for limit in range(60, len(whole["input_ids"]) + 4, 23):
+        rows, report = run(tokenizer, [talk], scores, WIDE.model_copy(update={"max_tokens": limit}))
+        assert (report.imitate, report.dropped) == (10, {})
+        taught = "".join(words(tokenizer, row, "imitate") for row in rows)
+        assert taught.split("<|im_end|>")[:-1] == said
+        assert all(len(row["input_ids"]) <= limit for row in rows)
+        assert [row["row_id"] for row in rows] == ["c", *(f"c#{n}" for n in range(2, len(rows) + 1))]
+        for row in rows:  # each is a conversation of its own: system prompt first, then the person
+            assert tokenizer.decode(row["input_ids"]).startswith(
+                "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nDo you like tea?"
+            )
+        for row in rows[1:]:  # what came before is there, and not learned again
+            before = tokenizer.decode(row["input_ids"][: row["imitate"].index(True)])
+            assert limit < 110 or "likes tea." in before
+
+
+def test_a_reply_that_fits_into_no_window_is_dropped(tokenizer: PreTrainedTokenizerBase) -> None:
+    talk = conversation("c", ask(), reply("Yes."), ask(), reply("tea " * 80), ask(), reply("Sorry."))
+    config = WIDE.model_copy(update={"max_tokens": 70})
+    rows, report = run(tokenizer, [talk], scored(c_1=0.9, c_3=0.9, c_5=0.1), config)
+    assert (report.imitate, report.avoid, report.dropped) == (1, 1, {"cut_by_max_tokens": 1})
+    assert [words(tokenizer, row, "imitate") for row in rows] == ["Yes.<|im_end|>", ""]
+    assert words(tokenizer, rows[1], "avoid") == "Sorry."
+
+
+def test_a_window_teaches_what_the_whole_conversation_would(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Each window is rendered by the template anew: it is what serving would send from there on."""
     talk = conversation("c", *([ask(), reply("I like tea.")] * 6))
     scores = scored(**{f"c_{i}": 0.9 for i in range(1, 12, 2)})
-    (whole,), _ = run(tokenizer, [talk], scores)
-    for limit in range(16, len(whole["input_ids"]) + 4, 7):
-        rows, report = run(tokenizer, [talk], scores, WIDE.model_copy(update={"max_tokens": limit}))
-        kept = report.imitate
-        assert report.dropped == ({"cut_by_max_tokens": 6 - kept} if kept < 6 else {})
-        text = words(tokenizer, rows[0], "imitate") if rows else ""
-        assert text.replace("<|im_end|>", "") == "I like tea." * kept
-        assert all(len(row["input_ids"]) <= limit for row in rows)
+    rows, _ = run(tokenizer, [talk], scores, WIDE.model_copy(update={"max_tokens": 90}))
+    served = [Turn("system", "Be kind."), *turns_of(talk.messages[:2])]
+    assert rows[0]["input_ids"][: len(prompt_ids(tokenizer, served[:2], 2000))] == prompt_ids(
+        tokenizer, served[:2], 2000
+    )
+    assert len(rows) > 1
+
+
+def test_what_a_thumb_labelled_weighs_as_its_person_is_trusted(tokenizer: PreTrainedTokenizerBase) -> None:
+    talk = conversation("c", ask(), reply("Yes, tea."), ask(), reply("No."))
+    scores = scored(c_1=0.9, c_3=0.1)
+    thumbed = replace(scores.turns[0], rating=1)
+    scores = replace(scores, turns=(thumbed, scores.turns[1]), trust={"ada": 0.75})
+    (row,), _ = run(tokenizer, [talk], scores, WIDE.model_copy(update={"weigh_by_trust": True}))
+    weights = Counter(w for w, i in zip(row["weight"], row["imitate"], strict=True) if i)
+    assert set(weights) == {0.75} and weights[0.75] == sum(row["imitate"])
+    assert {w for w, i in zip(row["weight"], row["imitate"], strict=True) if not i} == {1.0}
+    (plain,), _ = run(tokenizer, [talk], scores)
+    assert plain["weight"] is None
 
 
 def test_too_many_to_avoid_are_capped_keeping_the_worst(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -213,7 +259,7 @@ def test_whatever_comes_in_it_adds_up(tokenizer: PreTrainedTokenizerBase, seed: 
             allowed = {
                 label: Counter(
                     m.text.strip()
-                    for m in by_id[row["row_id"]].messages
+                    for m in by_id[row["row_id"].partition("#")[0]].messages
                     if m.author.can_be_trained_on and m.message_id in good and keep(good[m.message_id])
                 )
                 for label, keep in (("imitate", lambda g: g >= 0.6), ("avoid", lambda g: g <= 0.4))
