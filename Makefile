@@ -4,10 +4,10 @@ export RAY_USAGE_STATS_ENABLED = 0
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev browser demo serve test check bench
+.PHONY: help setup setup-dev browser demo serve test check bench bench-train
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 setup: .venv/.run ## install what `make demo` needs into .venv
 
@@ -46,3 +46,10 @@ check: setup-dev ## lint, format, types, the laws, and unit tests
 
 bench: setup-dev ## what is claimed of speed, measured side by side
 	$(BIN)/python -m benchmarks
+
+bench-train: .venv/.bench ## a training step beside its peers: about half an hour, alone on the machine
+	$(BIN)/python -m benchmarks.train $(ARGS)
+
+.venv/.bench: .venv/.run
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@
