@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -39,6 +40,8 @@ def main() -> None:
 
 
 def _run(options: argparse.Namespace, console: Console) -> None:
+    if "kto" in options.arms and find_spec("trl") is None:
+        raise UserError("--arms: kto needs TRL; install this project's extra [bench], or name other arms.")
     recorded = conversations.read(options.conversations)
     model = options.model or _embedded(ROOT / "build" / "bench-model")
     with tempfile.TemporaryDirectory() as aside:

@@ -11,8 +11,6 @@ from typing import Any
 
 import torch
 
-from benchmarks.train.layouts import Row
-
 SIDE = 2048
 
 
@@ -28,7 +26,7 @@ def matmul_rate(repeats: int = 5, dtype: torch.dtype = torch.float32, device: st
     return 2 * side**3 / statistics.median(seconds[1:])
 
 
-def rows_flops(config: Any, rows: list[Row]) -> float:
+def rows_flops(config: Any, rows: list[dict[str, Any]]) -> float:
     """Of one step over these rows, without the optimizer: what our layout and loss need."""
     return sum(
         3 * body_flops(config, len(row["input_ids"]))

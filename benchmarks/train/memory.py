@@ -56,7 +56,7 @@ def ratios(shape: Shape) -> dict[str, dict[str, float]]:
     }
     found = {}
     for name, (what, its_shape) in cases.items():
-        ours, full = (_in_process(what, kind, its_shape) for kind in ("ours", "full"))
+        ours, full = (in_process(what, kind, its_shape) for kind in ("ours", "full"))
         found[name] = {"ours_mib": ours, "full_mib": full, "ratio": ours / full}
     return found
 
@@ -139,7 +139,8 @@ def _with(shape: Shape, **changes: Any) -> Shape:
     return Shape(**{**asdict(shape), **changes})
 
 
-def _in_process(what: str, kind: str, shape: Shape) -> float:
+def in_process(what: str, kind: str, shape: Shape) -> float:
+    """`peak_mib` in a fresh process: what an allocator keeps back would hide what is needed anew."""
     frees_at_once = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     told = json.dumps([what, kind, asdict(shape)])
     done = subprocess.run(

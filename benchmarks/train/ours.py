@@ -3,17 +3,16 @@
 import os
 import socket
 import statistics
-from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bb3x_ray.config import TrainConfig
 from bb3x_ray.train.attention import choose_packing
 from bb3x_ray.train.batches import Batch
 from bb3x_ray.train.objectives import Objective
-from bb3x_ray.train.on_ray import _engine as deepspeed_engine
+from bb3x_ray.train.on_ray.engine import make_engine
 from bb3x_ray.train.step import ConversationLoss, train_step
 from benchmarks.train import limit
 from benchmarks.train.job import Job, Measured, run_steps
@@ -27,7 +26,7 @@ def measure(job: Job) -> Measured:
     packing = choose_packing(model, torch.device("cpu"), half=False)
     os.environ |= _alone()
     config = TrainConfig(dtype="float32", zero_stage=1, lr=job.lr, workers=1)
-    engine = deepspeed_engine(ConversationLoss(model, Objective(), packing), config)
+    engine = make_engine(ConversationLoss(model, Objective(), packing), config)
     engine.train()
 
     def one_step(rows: list[Row], measured: Measured) -> tuple[float, int]:
@@ -67,21 +66,8 @@ class Timed:
         with self._measured.part("optimizer"):
             self._engine.step()
 
-    @property
-    def skipped_steps(self) -> int:
-        return int(self._engine.skipped_steps)
-
-    def set_gradient_accumulation_boundary(self, is_boundary: bool) -> None:
-        self._engine.set_gradient_accumulation_boundary(is_boundary)
-
-    def get_global_grad_norm(self) -> Any:
-        return self._engine.get_global_grad_norm()
-
-    def zero_optimization_stage(self) -> int:
-        return int(self._engine.zero_optimization_stage())
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        return iter(self._engine.parameters())
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
 
 
 def _alone() -> dict[str, str]:
