@@ -116,6 +116,38 @@ def ingest(
         typer.echo(f"{len(report.rejected)} left out in all; they are kept under rejects/.", err=True)
 
 
+@app.command()
+def plan(
+    config: ConfigOption = LOCAL,
+    overrides: Overrides = None,
+    gpu: Annotated[str | None, typer.Option(help="H200, H100, A100, A100-40, L40S, A10G, L4 …")] = None,
+    gpus: Annotated[int | None, typer.Option(min=1, help="How many train; else train.workers.")] = None,
+    per_node: Annotated[int, typer.Option(min=1, help="GPUs of one node.")] = 8,
+    node_memory: Annotated[float | None, typer.Option(help="Memory of a node, GiB.")] = None,
+    rows: Annotated[int | None, typer.Option(min=1, help="Conversations in a training set.")] = None,
+    mfu: Annotated[float, typer.Option(min=0.01, max=1, help="Share of the GPU's peak reached.")] = 0.4,
+    json: Annotated[bool, typer.Option("--json", help="Bytes, FLOPs and seconds, for programs.")] = False,
+) -> None:
+    """Memory, FLOPs and time of a round's training, by arithmetic; exit code 1 when it does not fit.
+
+    Example: `bb3x plan --config configs/bb3x_3b.yaml --gpu H100 --gpus 8 train.zero_stage=3`
+    """
+    from bb3x_ray.config import load_config
+
+    parsed = load_config(config, overrides)
+    from rich.console import Console
+
+    from bb3x_ray.rounds.planning import as_json, plan_for, show
+
+    made = plan_for(parsed, gpu=gpu, gpus=gpus, per_node=per_node, node_gib=node_memory, rows=rows, mfu=mfu)
+    if json:
+        Console().print_json(data=as_json(made))
+    else:
+        show(made, Console())
+    if not made.fits:
+        raise typer.Exit(1)
+
+
 @models_app.command("import")
 def models_import(
     source: Annotated[str, typer.Argument(help="smollm2, a Hugging Face folder, or a name on the hub.")],
