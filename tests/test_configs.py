@@ -5,9 +5,18 @@ from pathlib import Path
 import pytest
 
 from bb3x_ray.config import Config, load_config
+from bb3x_ray.rounds.planning import plan_for
 
 FOLDER = Path(__file__).parents[1] / "configs"
 SHIPPED = sorted(FOLDER.glob("*.yaml"))
+# The GPU that each config is meant for. Its comment names it too.
+MEANT_FOR = {
+    "one_gpu": "L40S",
+    "cluster": "A100-40",
+    "bb3x_3b": "H100",
+    "bb3x_30b": "H100",
+    "bb3x_175b": "H100",
+}
 
 
 def shipped(name: str) -> Config:
@@ -66,3 +75,30 @@ def test_large_models_are_sharded_and_recompute_activations(name: str) -> None:
 def test_on_a_cluster_storage_is_one_absolute_folder() -> None:
     for name in ("cluster", "bb3x_3b", "bb3x_30b", "bb3x_175b"):
         assert Path(shipped(name).storage.root).is_absolute()
+
+
+def test_every_config_for_gpus_says_which_and_that_it_never_ran() -> None:
+    for path in SHIPPED:
+        if load_config(path).train.gpus_per_worker:
+            comment = " ".join(line for line in path.read_text().splitlines() if line.startswith("#"))
+            assert MEANT_FOR[path.stem] in comment and "Never run" in comment, path
+
+
+@pytest.mark.parametrize("name", ["one_gpu", "cluster", "bb3x_3b"])
+def test_by_arithmetic_a_config_fits_its_gpu(name: str) -> None:
+    plan = plan_for(shipped(name), gpu=MEANT_FOR[name])
+    assert plan.problems == ()
+
+
+@pytest.mark.parametrize("name", ["bb3x_30b", "bb3x_175b"])
+def test_what_cannot_run_yet_says_so_and_fits_while_it_trains(name: str) -> None:
+    """Training itself fits; what stands in the way is told in the comment. When it is gone, change both."""
+    plan = plan_for(shipped(name), gpu=MEANT_FOR[name])
+    assert plan.gpu.training <= plan.machines.usable(plan.setup.workers)
+    assert not plan.fits and "cannot run yet" in (FOLDER / f"{name}.yaml").read_text()
+
+
+def test_a_micro_batch_holds_the_longest_row() -> None:
+    for path in SHIPPED:
+        config = load_config(path)
+        assert config.curate.max_tokens <= config.train.micro_tokens, path
