@@ -35,7 +35,7 @@ def main() -> None:
     try:
         _run(options, console)
     except UserError as error:
-        console.print(f"bench-train: {error}", style="red", highlight=False)
+        console.print(f"bench-train: {error}", style="red", highlight=False, soft_wrap=True)
         raise SystemExit(2) from None
 
 
@@ -125,7 +125,7 @@ def _whole(arm: str, talks: list[Talk], options: argparse.Namespace) -> float:
 
 def _embedded(folder: Path) -> Path:
     """The embedded model as a folder, made once."""
-    if not (folder / "config.json").is_file():
+    if not (folder / "tokenizer.json").is_file():  # written last
         from bb3x_ray.language.loading import import_model
 
         folder.mkdir(parents=True, exist_ok=True)
