@@ -58,7 +58,7 @@ class TrainSetup:
     flash        FlashAttention over packed conversations; else attention goes conversation by conversation,
                  with keys and values repeated for each head of the queries, and puts the results together
     reads_whole  every worker brings the whole model onto its GPU before ZeRO's stage 3 shards it
-    checks_whole the first worker reads the exported model, in float32, onto its GPU beside the live one
+    checks_whole the first worker reads the exported model onto its GPU beside the live one
     """
 
     workers: int
@@ -212,7 +212,7 @@ def gpu_memory(shape: ModelShape, setup: TrainSetup, beside: float = 0) -> GpuMe
         logits=_logits(shape, setup),
         update=0 if offloaded else _update(setup, share if stage else learning),
         start=whole if setup.reads_whole or stage < 3 else 0,
-        export=4 * shape.parameters if setup.checks_whole else 0,
+        export=whole if setup.checks_whole else 0,
         beside=beside,
     )
 

@@ -1,6 +1,5 @@
 """Sizes of causal language models, from what a Hugging Face config.json says: no weights are read."""
 
-import logging
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -283,10 +282,11 @@ def _champion(root: str | Path, source: str) -> Path | None:
 def _from_hub(source: str) -> Path:
     """config.json of a model on the hub, or of its copy in the cache."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of every attempt
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.utils.logging import set_verbosity_error
 
+    set_verbosity_error()  # it tells of every attempt
     try:
         return Path(hf_hub_download(source, "config.json", etag_timeout=5))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
