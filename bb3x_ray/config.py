@@ -137,15 +137,22 @@ class TrainConfig(Section):
     pair_temperature: float = Field(10.0, gt=0, description="its τ")
     clip: float = Field(1.0, gt=0)
     warmup_steps: int = Field(2, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
     zero_stage: Literal[0, 1, 2, 3] = 1
+    offload: Literal["none", "optimizer", "all"] = Field(
+        "none",
+        description="what waits in the node's memory instead of the GPU's; all: the weights too (stage 3)",
+    )
     workers: int = Field(1, ge=1)
     cpus_per_worker: float = Field(1, gt=0)
     gpus_per_worker: float = Field(0, ge=0)
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="of multiplications, weights stay float32; auto: bfloat16 where the hardware has it",
+        description="auto: float32 weights, multiplied in bfloat16 where the hardware has it; bfloat16 and "
+        "float16: weights too, with a float32 copy in the optimizer",
     )
-    max_failures: int = Field(1, ge=0)
+    max_failures: int = Field(1, ge=0, description="how often dead workers are replaced")
+    checkpoint_every: int = Field(50, ge=0, description="steps between checkpoints; 0: none")
 
 
 class GateConfig(Section):

@@ -152,6 +152,14 @@ class Batch:
         return int(self.imitate.sum() + self.avoid.sum())
 
     @property
+    def labelled_turns(self) -> int:
+        """Runs of neighbouring tokens of one row under one mask."""
+        if not self.labelled_tokens:
+            return 0
+        goes_on = (self.at.diff() == 1) & (self.imitate.diff() == 0) & (self.rows.diff() == 0)
+        return 1 + int((~goes_on).sum())
+
+    @property
     def tokens(self) -> int:
         return self.input_ids.shape[1]
 

@@ -18,9 +18,10 @@ from bb3x_ray.train.step import Head, hidden_states
 _NOT_COPIED = {"config.json", "generation_config.json", "MANIFEST.json", "lineage.json"}
 _COPIED_SUFFIXES = {".json", ".txt", ".model", ".jinja"}
 
-# Same device, same float32 arithmetic: the reloaded model should agree to the last bit. What is allowed
-# is the noise of another order of summation, far below what one optimizer step changes.
-LOGIT_TOLERANCE = 1e-4
+# Same device, same arithmetic: the reloaded model should agree to the last bit. What is allowed, relative to
+# the largest logit, is the noise of another order of summation: in float32 far below what one optimizer step
+# changes, in half precision about a rounding.
+LOGIT_TOLERANCE = {torch.float32: 1e-4, torch.float16: 3e-3, torch.bfloat16: 2e-2}
 
 Gather = Callable[[list[nn.Parameter]], AbstractContextManager[Any]]
 
@@ -85,9 +86,10 @@ def whole_state(model: nn.Module, gather: Gather | None, keep: bool) -> dict[str
 
 
 def write_model(model: Any, state: dict[str, Tensor], parent: Path, out: Path) -> None:
-    """Fill `out` with float32 safetensors, config, and the parent's tokenizer files.
+    """Fill `out` with safetensors, config, and the parent's tokenizer files.
 
-    Float32, though the parent may be narrower: steps of 1e-5 are below what bfloat16 weights can hold.
+    Weights are float32 where they were trained so, though the parent may be narrower: steps of 1e-5 are
+    below what bfloat16 weights can hold.
     """
     out.mkdir(parents=True, exist_ok=True)
     empty = [name for name, value in state.items() if value.numel() == 0]
@@ -102,14 +104,16 @@ def write_model(model: Any, state: dict[str, Tensor], parent: Path, out: Path) -
 
 
 @torch.no_grad()
-def check_export(out: Path, probe: Batch, live: Tensor, packing: Packing) -> float:
-    """The largest difference between the logits of the folder and of the live model on `probe`.
+def check_export(
+    out: Path, probe: Batch, live: Tensor, packing: Packing, dtype: torch.dtype = torch.float32
+) -> float:
+    """The largest difference between the logits of the folder and of the live model (of `dtype`) on `probe`.
 
-    Raises RuntimeError above LOGIT_TOLERANCE (relative to the largest logit, at least 1).
+    Raises RuntimeError above LOGIT_TOLERANCE of that type (relative to the largest logit, at least 1).
     """
-    reloaded = load_parent(out).to(live.device)
+    reloaded = load_parent(out).to(live.device, dtype)
     use_packing(reloaded, packing)
     difference = float((live_logits(reloaded, probe, packing) - live).abs().max())
-    if not difference <= LOGIT_TOLERANCE * max(1.0, float(live.abs().max())):
+    if not difference <= LOGIT_TOLERANCE[dtype] * max(1.0, float(live.abs().max())):
         raise RuntimeError(f"the exported model is not the trained one: logits differ by {difference:.3g}")
     return difference

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,6 +18,8 @@ from bb3x_ray.train.batches import Batch
 from bb3x_ray.train.cringe import COUNTS, summarize
 from bb3x_ray.train.objectives import Objective
 
+FP16_TRIES = 10
+
 
 class Engine(Protocol):
     """What a step needs of DeepSpeed's engine."""
@@ -29,6 +32,7 @@ class Engine(Protocol):
     def step(self) -> None: ...
     def get_global_grad_norm(self) -> Any: ...
     def zero_optimization_stage(self) -> int: ...
+    def fp16_enabled(self) -> bool: ...
     def parameters(self) -> Iterator[nn.Parameter]: ...
 
 
@@ -130,7 +134,8 @@ def train_step(engine: Engine, batches: Sequence[Batch], step: int) -> dict[str,
 
     DeepSpeed averages gradients over ranks, so the loss is multiplied by their number and divided by the
     count of labelled tokens of all of them. Its own division by accumulation steps is switched off.
-    Returns the same metrics on every rank; without any labelled token the weights stay as they are.
+    Returns the same metrics on every rank, but for seconds by phase; without any labelled token the weights
+    stay as they are.
     Raises UserError, on every rank, when the loss or the gradient is not a finite number.
     """
     device = batches[0].input_ids.device
@@ -139,29 +144,67 @@ def train_step(engine: Engine, batches: Sequence[Batch], step: int) -> dict[str,
     if not int(labelled):
         return {"tokens": float(tokens), "labelled_tokens": 0.0}
     scale = _world() / float(labelled)
-    counts = torch.zeros(len(COUNTS), dtype=torch.float64, device=device)
+    # float16 overflows now and then: DeepSpeed then refuses the update, halves its loss scale, and the same
+    # step is made again. Otherwise a refusal is an error.
+    tries = FP16_TRIES if engine.fp16_enabled() else 1
+    for _ in range(tries):
+        refused = engine.skipped_steps
+        clock = Clock(device)
+        counts = _accumulate(engine, batches, step, scale, clock)
+        metrics = summarize(_sum_over_ranks(counts))
+        _check_finite("loss", metrics["loss"], step)
+        norm = _update(engine)
+        clock.lap("update")
+        if engine.skipped_steps == refused:
+            break
+    else:
+        norm = math.inf
+    _check_finite("gradient", norm, step)
+    turns = _sum_over_ranks(torch.tensor([sum(b.labelled_turns for b in batches)], device=device))
+    sizes = {"tokens": tokens, "labelled_tokens": labelled, "labelled_turns": turns}
+    return metrics | {"grad_norm": norm} | {n: float(v) for n, v in sizes.items()} | clock.seconds
+
+
+def _accumulate(engine: Engine, batches: Sequence[Batch], step: int, scale: float, clock: "Clock") -> Tensor:
+    """Forward and backward of every micro-batch; their counts, summed."""
+    counts = torch.zeros(len(COUNTS), dtype=torch.float64, device=batches[0].input_ids.device)
     for number, batch in enumerate(batches):
         engine.set_gradient_accumulation_boundary(number == len(batches) - 1)
         loss, batch_counts = engine(batch, step)
+        clock.lap("forward")
         engine.backward(loss * scale, scale_wrt_gas=False)
+        clock.lap("backward")
         counts += batch_counts
-    metrics = summarize(_sum_over_ranks(counts))
-    _check_finite("loss", metrics["loss"], step)
-    norm = _update(engine)
-    _check_finite("gradient", norm, step)
-    return metrics | {"grad_norm": norm, "tokens": float(tokens), "labelled_tokens": float(labelled)}
+    return counts
+
+
+class Clock:
+    """Seconds by phase of a step, named `<phase>_seconds`."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.seconds: dict[str, float] = {}
+        self._on_gpu = device.type == "cuda"
+        self._last = time.perf_counter()
+
+    def lap(self, phase: str) -> None:
+        """What went by since the last call was `phase`."""
+        if self._on_gpu:
+            torch.cuda.synchronize()
+        now = time.perf_counter()
+        name = f"{phase}_seconds"
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
+        self._last = now
 
 
 def _update(engine: Engine) -> float:
-    """Let the engine clip and step; the gradient's norm before clipping, infinite when it refused to step."""
+    """Let the engine clip and step; the gradient's norm before clipping."""
     norm = None
     if engine.zero_optimization_stage() == 0:  # whole gradients on every rank, and no norm kept afterwards
         gradients = [p.grad for p in engine.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = torch.nn.utils.get_total_norm(gradients) if gradients else None
     engine.step()
-    if engine.skipped_steps:
-        return math.inf
-    return float(engine.get_global_grad_norm() if norm is None else norm)
+    norm = engine.get_global_grad_norm() if norm is None else norm
+    return math.inf if norm is None else float(norm)
 
 
 def _check_finite(what: str, value: float, step: int) -> None:

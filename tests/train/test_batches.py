@@ -85,7 +85,9 @@ def test_labels_move_to_the_position_that_predicts() -> None:
     assert batch.imitate.tolist() == [True, False, True]
     assert batch.avoid.tolist() == [False, True, False]
     assert batch.rows.tolist() == [0, 0, 1] and batch.places.tolist() == [2, 3, 1]
-    assert (batch.labelled_tokens, batch.tokens) == (3, 6)
+    assert (batch.labelled_tokens, batch.labelled_turns, batch.tokens) == (3, 3, 6)
+    run = collate([row([5, 6, 7, 8, 9], ".xx.x"), row([9, 4], ".x")], pad_id=0)
+    assert run.labelled_turns == 3
 
 
 def test_a_row_of_two_conversations_is_two_segments() -> None:

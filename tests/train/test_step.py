@@ -22,7 +22,8 @@ class PlainEngine:
     """Accumulates gradients and steps with SGD; keeps the gradient of the last step."""
 
     def __init__(self, module: ConversationLoss, lr: float = 0.0) -> None:
-        self.module, self.lr, self.skipped_steps = module, lr, 0
+        self.module, self.lr, self.skipped_steps, self.half = module, lr, 0, False
+        self.refuse = 0  # so many updates, as DeepSpeed does after an overflow
         self.boundaries: list[bool] = []
         self.gradient: dict[str, Tensor] = {}
 
@@ -37,6 +38,10 @@ class PlainEngine:
         loss.backward()
 
     def step(self) -> None:
+        if self.skipped_steps < self.refuse:
+            self.skipped_steps += 1
+            self.module.zero_grad()
+            return
         with torch.no_grad():
             for name, parameter in self.module.named_parameters():
                 if parameter.grad is not None:
@@ -49,6 +54,9 @@ class PlainEngine:
 
     def zero_optimization_stage(self) -> int:
         return 0
+
+    def fp16_enabled(self) -> bool:
+        return self.half
 
     def parameters(self) -> Iterator[nn.Parameter]:
         return self.module.parameters()
@@ -114,6 +122,7 @@ def test_gradient_is_the_mean_over_labelled_tokens_however_rows_are_packed(
     assert metrics["grad_norm"] == pytest.approx(float(norm), rel=1e-4)
     assert metrics["tokens"] == sum(len(r["input_ids"]) for r in rows) + 1
     assert metrics["labelled_tokens"] == metrics["ce_target_tokens"] + metrics["ct_target_tokens"]
+    assert {"forward_seconds", "backward_seconds", "update_seconds"} <= metrics.keys()
 
 
 def test_k_above_one_does_not_depend_on_packing(tiny_model: Path) -> None:
@@ -184,9 +193,21 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_cure(tiny_model: Path)
 
 def test_a_refused_update_is_an_error(tiny_model: Path) -> None:
     engine = PlainEngine(module_of(tiny_model))
-    engine.skipped_steps = 1
+    engine.refuse = 1
     with pytest.raises(UserError, match="training step 1: the gradient is inf"):
         train_step(engine, [collate(talk(6), pad_id=0)], 0)
+
+
+def test_in_float16_a_step_that_overflows_is_made_again(tiny_model: Path) -> None:
+    batch = collate(talk(6), pad_id=0)
+    engines = [PlainEngine(module_of(tiny_model), lr=0.1) for _ in range(2)]
+    engines[1].half, engines[1].refuse = True, 3
+    first, second = (train_step(engine, [batch], 0) for engine in engines)
+    assert first["grad_norm"] == second["grad_norm"]
+    assert all(torch.equal(engines[0].gradient[n], engines[1].gradient[n]) for n in engines[0].gradient)
+    engines[1].refuse = 100
+    with pytest.raises(UserError, match="the gradient is inf"):
+        train_step(engines[1], [batch], 1)
 
 
 def test_bfloat16_multiplies_but_keeps_float32_weights(tiny_model: Path) -> None:

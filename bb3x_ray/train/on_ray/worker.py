@@ -1,0 +1,194 @@
+"""What every training worker runs: load, follow the plan, export."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute
+import torch
+import torch.distributed as dist
+from ray import train as ray_train
+from ray.train.torch import get_device
+
+from bb3x_ray.config import TrainConfig
+from bb3x_ray.schemas.errors import UserError
+from bb3x_ray.storage import write_json
+from bb3x_ray.train import batches, export, progress
+from bb3x_ray.train.attention import choose_packing, exact, use_packing
+from bb3x_ray.train.objectives import Objective, only_imitate
+from bb3x_ray.train.on_ray import engine as deep
+from bb3x_ray.train.on_ray.checkpoints import Checkpoints
+from bb3x_ray.train.step import ConversationLoss, Schedule, train_step
+
+_PROBE_ROWS, _PROBE_TOKENS = 2, 48
+
+
+def read_training_set(path: Path, config: TrainConfig) -> pa.Table:
+    """The rows that the objective learns from."""
+    table = batches.read_rows(path)
+    return only_imitate(table) if config.objective == "sft" else table
+
+
+def work(order: dict[str, Any]) -> None:
+    """What every worker runs. Errors that a person can mend are agreed on by all ranks and not retried."""
+    folder = Path(order["folder"])
+    try:
+        result = _train_and_export(order, folder)
+    except UserError as error:
+        result = {"user_error": str(error)}
+    if ray_train.get_context().get_world_rank() == 0:
+        write_json(folder / "result.json", result)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Which worker this is."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+
+def _train_and_export(order: dict[str, Any], folder: Path) -> dict[str, Any]:
+    config = TrainConfig.model_validate(order["config"])
+    context = ray_train.get_context()
+    place = _Place(context.get_world_rank(), context.get_world_size(), get_device())
+    _use_threads(context.get_local_world_size())
+    table = read_training_set(Path(order["training_set"]), config)
+    plan = batches.load_plan(folder / "plan.json")
+    parent = Path(order["parent"])
+    module, probe, pad_id = _together(lambda: _load(parent, table, config, place, order["seed"]), place.world)
+    engine = deep.make_engine(module, config)
+    ready_at = time.time()
+    checkpoints = Checkpoints(folder, engine, place.rank, place.world)
+    run = _Run(engine, table, plan, config, place, pad_id, order["seed"], folder / "progress.jsonl")
+    history = run.follow_plan(checkpoints)
+    _check_steps(engine, history, len(plan.steps))
+    begun = time.time()
+    _export(engine, probe, parent, Path(order["out"]), place)
+    checkpoints.remove()
+    metrics = progress.total(history) | {"export_seconds": time.time() - begun}
+    return {"metrics": metrics, "ready_at": ready_at}
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A plan under way on this rank. Rank 0 tells each step in the file `told`."""
+
+    engine: Any
+    table: pa.Table
+    plan: batches.Plan
+    config: TrainConfig
+    place: _Place
+    pad_id: int
+    seed: int
+    told: Path
+
+    def follow_plan(self, checkpoints: Checkpoints) -> list[dict[str, float]]:
+        """Every step of the plan that is not done; the metrics of all, the same on all ranks."""
+        history = checkpoints.load()
+        lengths = pa.compute.list_value_length(self.table["input_ids"]).to_pylist()
+        every = self.config.checkpoint_every
+        for step in range(len(history), len(self.plan.steps)):
+            history.append(self._step(step, lengths))
+            if every and (step + 1) % every == 0 and step + 1 < len(self.plan.steps):
+                checkpoints.save(history)
+        return history
+
+    def _step(self, step: int, lengths: list[int]) -> dict[str, float]:
+        begun = time.time()
+        config, place, total = self.config, self.place, len(self.plan.steps)
+        rate = Schedule(config.lr, config.warmup_steps, total).at(step)
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = rate
+        # Dropout, where a model has it: the same on a resumed run.
+        torch.manual_seed((self.seed * total + step) * place.world + place.rank)
+        rows = self.table.take(list(self.plan.rows_of(step, place.rank, place.world))).to_pylist()
+        count = self.plan.micro_batches(step, place.world, lengths, config.micro_tokens)
+        packed = batches.micro_batches(rows, count, config.micro_tokens, self.pad_id)
+        micro = [batch.to(place.device) for batch in packed]
+        prepared = time.time() - begun
+        self.engine.train()
+        metrics = train_step(self.engine, micro, step)
+        metrics |= {"data_seconds": prepared, "seconds": time.time() - begun}
+        if place.rank == 0:
+            progress.report(self.told, {"step": step + 1, "steps": total, "lr": rate} | metrics)
+        return metrics
+
+
+def _use_threads(workers_here: int) -> None:
+    """Share the machine's cores among its workers: Ray allows one thread for each logical CPU asked for."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(max(1, cores // workers_here))
+
+
+def _load(
+    parent: Path, table: pa.Table, config: TrainConfig, place: _Place, seed: int
+) -> tuple[ConversationLoss, batches.Batch, int]:
+    """(model with its objective, probe batch, padding id). The probe is the beginning of the first rows."""
+    from bb3x_ray.language.loading import fast_dtype  # late, with transformers behind it: see export.py
+
+    model = export.load_parent(parent)
+    pad_id = model.config.pad_token_id
+    pad_id = pad_id if isinstance(pad_id, int) and pad_id >= 0 else 0  # masked: any id that exists will do
+    kind = fast_dtype(place.device) if config.dtype == "auto" else getattr(torch, config.dtype)
+    packing = choose_packing(model, place.device, half=kind != torch.float32)
+    columns = ("input_ids", "imitate", "avoid")
+    rows = [
+        {"row_id": row["row_id"]} | {name: row[name][:_PROBE_TOKENS] for name in columns}
+        for row in table.slice(0, _PROBE_ROWS).to_pylist()
+    ]
+    probe = batches.collate(rows, pad_id)
+    use_packing(model, exact(packing))
+    export.check_head(model, probe, exact(packing))
+    use_packing(model, packing)
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    names = {field.name for field in fields(Objective)} - {"name", "seed"}
+    objective = Objective(config.objective, seed=seed, **{name: getattr(config, name) for name in names})
+    module = ConversationLoss(
+        model, objective, packing, autocast=config.dtype == "auto" and kind == torch.bfloat16
+    )
+    return module, probe.to(place.device), pad_id
+
+
+def _together(action: Callable[[], Any], world: int) -> Any:
+    """The result of `action` on this rank; a UserError on any rank is raised by all, so that none waits."""
+    value, said = None, None
+    try:
+        value = action()
+    except UserError as error:
+        said = str(error)
+    everyone: list[str | None] = [said]
+    if world > 1:
+        everyone = [None] * world
+        dist.all_gather_object(everyone, said)
+    for sentence in everyone:
+        if sentence is not None:
+            raise UserError(sentence)
+    return value
+
+
+def _check_steps(engine: Any, history: list[dict[str, float]], planned: int) -> None:
+    """DeepSpeed's own count of updates, and steps without a label, must be what was planned."""
+    unlabelled = sum(1 for line in history if not line["labelled_tokens"])
+    executed = engine.global_steps - engine.skipped_steps + unlabelled
+    if executed != planned:
+        raise RuntimeError(f"planned {planned} optimizer steps, executed {executed}")
+
+
+def _export(engine: Any, probe: batches.Batch, parent: Path, out: Path, place: _Place) -> None:
+    """Rank 0 writes the folder and compares it with the live engine; all ranks take part in gathering."""
+    model, packing = engine.module.model, exact(engine.module.packing)
+    use_packing(model, packing)
+    live = export.live_logits(model, probe, packing)
+    state = export.whole_state(model, deep.gather(engine), keep=place.rank == 0)
+    if place.rank == 0:
+        export.write_model(model, state, parent, out)
+        export.check_export(out, probe, live, packing, model.dtype)
+    if place.world > 1:
+        dist.barrier()
