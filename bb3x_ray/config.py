@@ -118,6 +118,17 @@ class CurateConfig(Section):
     )
 
 
+class LoraConfig(Section):
+    """Adapters that learn in place of the whole weights, and are merged into them for publishing."""
+
+    r: int = Field(0, ge=0, description="rank of the adapters; 0: the whole model learns")
+    alpha: int = Field(16, gt=0, description="what adapters add counts alpha / r times")
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: tuple[str, ...] = Field(
+        (), description="names of layers, such as q_proj; empty: all linear ones"
+    )
+
+
 class TrainConfig(Section):
     epochs: int = Field(1, ge=1)
     lr: float = Field(6e-5, gt=0)
@@ -139,6 +150,7 @@ class TrainConfig(Section):
     warmup_steps: int = Field(2, ge=0)
     weight_decay: float = Field(0.0, ge=0)
     zero_stage: Literal[0, 1, 2, 3] = 1
+    lora: LoraConfig = LoraConfig()
     offload: Literal["none", "optimizer", "all"] = Field(
         "none",
         description="what waits in the node's memory instead of the GPU's; all: the weights too (stage 3)",

@@ -110,7 +110,6 @@ def setup_of(config: TrainConfig, gpu: Gpu, longest_row: int, per_node: int) -> 
     longest_row   curate.max_tokens
     per_node      GPUs, and workers, of one machine
     """
-    lora = getattr(config, "lora", None)
     return TrainSetup(
         workers=config.workers,
         workers_per_node=min(per_node, config.workers),
@@ -123,8 +122,8 @@ def setup_of(config: TrainConfig, gpu: Gpu, longest_row: int, per_node: int) -> 
         epochs=config.epochs,
         iterations=getattr(config, "iterations", 0),
         offload=config.offload,
-        lora_rank=getattr(lora, "r", 0),
-        lora_targets=_targets(getattr(lora, "targets", ())),
+        lora_rank=config.lora.r,
+        lora_targets=config.lora.targets,
     )
 
 
@@ -134,11 +133,6 @@ def _precision(dtype: str, gpu: Gpu) -> Precision:
     if dtype == "float16":
         return "float16"
     return "mixed" if dtype == "auto" and gpu.bfloat16 else "float32"
-
-
-def _targets(targets: object) -> tuple[str, ...]:
-    """Names of matrices; a single word such as all-linear means all of them."""
-    return tuple(map(str, targets)) if isinstance(targets, list | tuple) else ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from bb3x_ray.config import TrainConfig
+from bb3x_ray.config import LoraConfig, TrainConfig
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.learning import TRAINING_SCHEMA
 from bb3x_ray.train.on_ray import TrainingError, train
@@ -151,6 +151,17 @@ def test_half_precision_learns_about_the_same(
     half = trained(training_set, tiny_model, tmp_path, **changes)
     moved, apart = (torch.cat([(x[n].float() - start[n]).flatten() for n in start]) for x in (one, half))
     assert float(torch.cosine_similarity(moved, apart, dim=0)) > 0.9
+
+
+def test_adapters_learn_and_are_merged(
+    ray_cluster: None, training_set: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    lora = LoraConfig(r=4, targets=("q_proj",))
+    start = load_file(tiny_model / "model.safetensors")
+    weights = trained(training_set, tiny_model, tmp_path, lora=lora, workers=2, zero_stage=3)
+    changed = {name for name in start if not torch.equal(start[name], weights[name])}
+    assert weights.keys() == start.keys()
+    assert changed == {name for name in start if "q_proj" in name}
 
 
 def kill_workers_after(step: int, killed: list[int]) -> Callable[[dict[str, Any]], None]:

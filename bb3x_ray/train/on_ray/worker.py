@@ -18,6 +18,7 @@ from bb3x_ray.config import TrainConfig
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.storage import write_json
 from bb3x_ray.train import batches, export, progress
+from bb3x_ray.train.adapters import add_adapters, merge
 from bb3x_ray.train.attention import choose_packing, exact, use_packing
 from bb3x_ray.train.objectives import Objective, only_imitate
 from bb3x_ray.train.on_ray import engine as deep
@@ -69,7 +70,7 @@ def _train_and_export(order: dict[str, Any], folder: Path) -> dict[str, Any]:
     history = run.follow_plan(checkpoints)
     _check_steps(engine, history, len(plan.steps))
     begun = time.time()
-    _export(engine, probe, parent, Path(order["out"]), place)
+    _export(engine, probe, parent, Path(order["out"]), place, config)
     checkpoints.remove()
     metrics = progress.total(history) | {"export_seconds": time.time() - begun}
     return {"metrics": metrics, "ready_at": ready_at}
@@ -146,6 +147,8 @@ def _load(
     use_packing(model, exact(packing))
     export.check_head(model, probe, exact(packing))
     use_packing(model, packing)
+    if config.lora.r:
+        model = add_adapters(model, config.lora)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     names = {field.name for field in fields(Objective)} - {"name", "seed"}
@@ -181,13 +184,16 @@ def _check_steps(engine: Any, history: list[dict[str, float]], planned: int) -> 
         raise RuntimeError(f"planned {planned} optimizer steps, executed {executed}")
 
 
-def _export(engine: Any, probe: batches.Batch, parent: Path, out: Path, place: _Place) -> None:
+def _export(
+    engine: Any, probe: batches.Batch, parent: Path, out: Path, place: _Place, config: TrainConfig
+) -> None:
     """Rank 0 writes the folder and compares it with the live engine; all ranks take part in gathering."""
     model, packing = engine.module.model, exact(engine.module.packing)
     use_packing(model, packing)
     live = export.live_logits(model, probe, packing)
     state = export.whole_state(model, deep.gather(engine), keep=place.rank == 0)
     if place.rank == 0:
+        state = merge(state, config.lora) if config.lora.r else state
         export.write_model(model, state, parent, out)
         export.check_export(out, probe, live, packing, model.dtype)
     if place.world > 1:
