@@ -19,17 +19,17 @@ setup: .venv/.run ## install what `make demo` needs into .venv
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps -r embedded.txt
 	@touch $@
 
-setup-dev: .venv/.dev
+setup-dev: .venv/.dev ## and what the tests need
 
 .venv/.dev: .venv/.run
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
 demo: setup ## the main job: two rounds of talk, learning and handing over
-	$(BIN)/bb3x run --config configs/local.yaml
+	$(BIN)/bb3x run --config configs/local.yaml $(ARGS)
 
 serve: setup ## chat with the champion on http://127.0.0.1:8000
-	$(BIN)/bb3x serve --config configs/local.yaml
+	$(BIN)/bb3x serve --config configs/local.yaml $(ARGS)
 
 browser: ## Chromium for the page tests (Debian; skipped elsewhere)
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } || echo "no chromium: the page tests will be skipped"

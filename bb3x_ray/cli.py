@@ -5,9 +5,12 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from bb3x_ray.storage import Storage
 
 app = typer.Typer(
     help="Chat models that keep learning from the people who talk to them.",
@@ -26,9 +29,20 @@ Overrides = Annotated[
 LOCAL = Path("configs/local.yaml")
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"bb3x-ray {version('bb3x-ray')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _main(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     """Errors that you can mend end with one sentence and exit code 2."""
 
@@ -50,6 +64,10 @@ def run(config: ConfigOption = LOCAL, overrides: Overrides = None) -> None:
     speaker = Speaker()
     try:
         run_rounds(parsed, speaker)
+    except KeyboardInterrupt:
+        speaker.stop()
+        typer.echo("bb3x: stopped; the same command goes on from the last step that was done.", err=True)
+        raise typer.Exit(130) from None
     finally:
         speaker.stop()
 
@@ -182,16 +200,29 @@ def models_list(config: ConfigOption = LOCAL, overrides: Overrides = None) -> No
     from bb3x_ray.registry import Registry
     from bb3x_ray.storage import Storage
 
-    registry = Registry(Storage(parsed.storage.root), "models")
+    storage = Storage(parsed.storage.root)
+    registry = Registry(storage, "models")
     champion = registry.alias("champion")
+    if not registry.versions():
+        typer.echo(
+            f"no models under {parsed.storage.root} yet: `bb3x run` or `bb3x models import` makes one."
+        )
     for version in registry.versions():
         lineage = registry.lineage(version)
-        origin = lineage.get("control") or (
-            f"round {lineage['round']} from {lineage['parent']}"
-            if "round" in lineage
-            else lineage.get("source")
-        )
+        origin = lineage.get("source")
+        if "control" in lineage:
+            origin = f"control: {lineage['parent']} with {lineage['control']}, never to be served"
+        elif "round" in lineage:
+            origin = f"round {lineage['round']} from {lineage['parent']}, {_fate(storage, lineage['round'])}"
         typer.echo(f"{version}  {origin}{'  champion' if version == champion else ''}")
+
+
+def _fate(storage: "Storage", number: int) -> str:
+    """What became of a round's candidate."""
+    evaluated = f"rounds/{number:04d}/evaluate"
+    if not storage.is_published(evaluated):
+        return "not judged yet"
+    return "promoted" if storage.manifest(evaluated)["passed"] else "rejected"
 
 
 def _require_unaltered(root: str) -> None:
@@ -218,6 +249,7 @@ def _quiet() -> None:
     disable_progress_bar()
     # DeepSpeed warns of every machine without a GPU as soon as transformers imports it.
     logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 
 # Errors of the machine that its owner can mend; with any other, a traceback helps more.

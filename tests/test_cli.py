@@ -228,6 +228,12 @@ def test_what_nobody_can_mend_keeps_its_traceback(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.ray
+def test_the_version_and_an_empty_registry(tmp_path: Path) -> None:
+    assert in_a_process("--version").stdout.startswith("bb3x-ray 0.")
+    listed = in_a_process("models", "list", "-c", LOCAL, f"storage.root={tmp_path / 'store'}")
+    assert listed.returncode == 0 and "no models under" in listed.stdout
+
+
 def test_a_port_in_use(imported: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     shutil.copytree(imported, store)

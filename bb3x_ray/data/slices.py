@@ -87,8 +87,8 @@ def pin(
     if not found.conversations:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
         raise UserError(
-            f"the interaction log under {storage.root} holds no conversation to learn from after "
-            f"{after_seq}{' (left out: ' + reasons + ')' if reasons else ''}: let people talk first, "
+            f"the interaction log under {storage.root} holds no conversation that an earlier round has not "
+            f"taken{' (left out: ' + reasons + ')' if reasons else ''}: let people talk first, "
             "or bring recorded talk in with `bb3x ingest`."
         )
     about = _count(found.conversations, after_seq, upto_seq, left_out)

@@ -82,7 +82,7 @@ def _rise(name: str, comparison: Comparison, self_pair: Comparison, margin: floa
 def _perplexity(perplexity: Perplexity, limit: float) -> Gate:
     ratio = perplexity.ratio
     reason = (
-        f"human perplexity {perplexity.candidate:.1f} against {perplexity.champion:.1f}, ratio {ratio:.3f}: "
+        f"human perplexity {perplexity.candidate:.4g} against {perplexity.champion:.1f}, ratio {ratio:.4g}: "
         f"at most {limit:g} (a point estimate on the same texts; an unchanged model gives 1)"
     )
     return Gate("perplexity", ratio <= limit, ratio, limit, reason, 0.0)

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from bb3x_ray.classify.pairs import auroc
 from bb3x_ray.data import slices
@@ -37,20 +39,25 @@ def write_report(steps: RoundSteps, verdicts: Sequence[Verdict], control: Verdic
     picture.parent.mkdir(parents=True, exist_ok=True)
     draw_plot(plot_rows(list(verdicts), simulated), picture)
     page = steps.storage.path("reports", "report.md")
+    shown = _shown(verdicts)
     sections = [
         f"# {HEADING if simulated else 'Report'}: {len(verdicts)} round(s) of {steps.config.name}",
         *([_WARNING] if simulated else []),
         _markdown(rows),
         "![good and unsafe replies per version](rounds.png)",
         "## Verdicts\n\n" + "\n".join(f"- {v.words}" for v in [*verdicts, control]),
-        "## Against what needs no learning\n\n" + _gallery(verdicts[-1]),
+        "## Against what needs no learning\n\n" + _gallery(shown),
         "## Gates\n\n" + _gates(verdicts),
         "## The judge\n\n" + _judge(verdicts[-1]),
-        f"## {SAMPLES} replies before and after, drawn at random\n\n"
-        + _samples(steps, verdicts[-1].candidate),
+        f"## {SAMPLES} replies before and after, drawn at random\n\n" + _samples(steps, shown.candidate),
     ]
     write_atomic(page, "\n\n".join(sections) + "\n")
     return Report(_table(rows, simulated), _closing(steps, verdicts, control, page), picture, _numbers(rows))
+
+
+def _shown(verdicts: Sequence[Verdict]) -> Verdict:
+    """The verdict of the newest version that was promoted; where none was, of the newest candidate."""
+    return next((v for v in reversed(verdicts) if v.passed), verdicts[-1])
 
 
 _WARNING = (
@@ -120,15 +127,33 @@ _COLUMNS = {
 }
 
 
+# What a terminal of 80 columns has room for; the page has the rest.
+_SHORT = {
+    "round": "",
+    "version": "version",
+    "good %": "good %",
+    "gain over v0001*": "over v0001*",
+    "over best null*": "over null*",
+    "unsafe %": "unsafe %",
+    "truth %": "truth %",
+}
+
+
 def _table(rows: Sequence[dict[str, Any]], simulated: bool) -> Table:
+    nulls = ", ".join(sorted({row["null"] for row in rows}))
     table = Table(
         title=f"{HEADING}. Set B" if simulated else "Set B",
-        caption="* at equal length, in points, with 95 % bootstrap interval",
+        caption=f"* points at equal length; null: {nulls}. [95 % bootstrap intervals]",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
     )
-    for name in _COLUMNS:
-        table.add_column(name, overflow="fold")
+    for heading in _SHORT.values():
+        table.add_column(heading)
     for row in rows:
-        table.add_row(*(cell(row) for cell in _COLUMNS.values()))
+        cells = {name: cell(row) for name, cell in _COLUMNS.items()} | {
+            "over best null*": _points(row["over null"])
+        }
+        table.add_row(*(Text(cells[name]) for name in _SHORT))
     return table
 
 
@@ -205,13 +230,14 @@ def _cell(value: Any) -> Any:
 
 
 def _closing(steps: RoundSteps, verdicts: Sequence[Verdict], control: Verdict, page: Path) -> str:
-    b = verdicts[-1].numbers["B"]
+    shown = _shown(verdicts)
+    b = shown.numbers["B"]
     null = b["best_null"]
     return "\n".join(
         [
             f"Champion: {steps.models.champion}. Control (shuffled weights): "
             f"{'PASSED, which it must not' if control.passed else 'rejected'}.",
-            f"{verdicts[-1].candidate} over v0001 at equal length: "
+            f"{shown.candidate} over v0001 at equal length: "
             f"{_points(b['equal_length_over_base']['gain'])} points; over the best null ({null['name']}): "
             f"{_points(null['candidate_minus_it'])} points.",
             f"Report: {page}",

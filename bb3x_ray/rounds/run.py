@@ -1,5 +1,6 @@
 """The main job: bootstrap, serve, then rounds of talk and learning, a control, and the report."""
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -18,6 +19,7 @@ from bb3x_ray.rounds.round import RoundPlan, run_round
 from bb3x_ray.rounds.steps import RoundSteps
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.learning import Verdict
+from bb3x_ray.serve.on_ray import require_free_port
 from bb3x_ray.storage import Storage
 
 BASE_SEED = 1000  # round n of a run with seed s has seed 1000·s + n
@@ -30,6 +32,8 @@ def run(config: Config, say: Speaker) -> list[Verdict]:
     with ExitStack() as stack:
         stack.enter_context(only_run(storage))
         storage.clear_aside()
+        if config.talk.people == "simulated" and not (config.ray.address or os.environ.get("RAY_ADDRESS")):
+            require_free_port(config.serve.host, config.serve.port)  # a sentence now, not after a minute
         if not models.versions():
             say(f"importing {config.model.source} as v0001 (converted once)")
         champion = first_version(models, config.model.source)

@@ -247,7 +247,11 @@ class RoundSteps:
         numbers = _floats(step)
         at = int(numbers.pop("step", 0))
         self.metrics.log("train", numbers, round=plan.number, step=at)
-        self.say(f"train: step {at} of {int(numbers.get('steps', 0))}, loss {numbers.get('loss', 0):.3f}")
+        left = (int(numbers.get("steps", 0)) - at) * numbers.get("seconds", 0.0)
+        self.say(
+            f"train: step {at} of {int(numbers.get('steps', 0))}, loss {numbers.get('loss', 0):.3f}, "
+            f"about {left / 60:.0f} min left"
+        )
 
     # evaluate
 

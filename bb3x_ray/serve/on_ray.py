@@ -1,9 +1,11 @@
 """The room's door to Ray: the chat server as a Ray Serve application, and the handle that swaps its model."""
 
+import io
 import os
 import socket
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, Thread
@@ -153,7 +155,11 @@ class ServerHandle:
         """Let replies under way end, seal the log, and free the port if Serve was started here."""
         serve.delete(APP)
         if self._owns_serve:
-            serve.shutdown()
+            # Serve kills its controller while its own handles still listen to it, and Ray prints that on
+            # standard output as failed tasks: nothing that anybody has to know.
+            with redirect_stdout(io.StringIO()):
+                serve.shutdown()
+                time.sleep(1)
 
 
 def start(
@@ -207,11 +213,12 @@ def require_free_port(host: str, port: int) -> None:
     version = _answering(f"http://127.0.0.1:{port}")
     if version:
         raise UserError(
-            f"serve.port {port}: a bb3x-ray server already answers there with {version}; stop it, or set "
-            "another serve.port."
+            f"serve.port {port}: a bb3x-ray server already answers there with {version}; stop it, or "
+            f"add serve.port={port + 1} to the command."
         )
     raise UserError(
-        f"serve.port {port} on {host}: {reason.lower()}; stop the other program, or set another serve.port."
+        f"serve.port {port} on {host}: {reason.lower()}; stop the other program, or add "
+        f"serve.port={port + 1} to the command."
     )
 
 

@@ -53,7 +53,7 @@ def test_an_altered_slice_is_refused(storage: Storage) -> None:
 
 
 def test_nothing_to_learn_from_is_said_in_a_sentence(storage: Storage) -> None:
-    with pytest.raises(UserError, match="no conversation to learn from"):
+    with pytest.raises(UserError, match="no conversation that an earlier round has not taken"):
         slices.pin(storage, NAME, 0, 0)
     upto = commit(storage, said("no", 0, None, consent="none"))
     with pytest.raises(UserError, match="1 no_consent"):

@@ -15,7 +15,7 @@ def test_a_port_in_use_is_a_user_error() -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         port = other.getsockname()[1]
-        with pytest.raises(UserError, match=rf"serve.port {port}.*set another serve.port"):
+        with pytest.raises(UserError, match=rf"serve.port {port}.*add serve.port="):
             require_free_port("127.0.0.1", port)
     require_free_port("127.0.0.1", port)
 

@@ -20,7 +20,8 @@ def records(path: Path, key: str, on_reject: OnReject) -> Iterator[tuple[int, di
     objects of the damaged one do not. Raises UserError when the file is not there or is empty.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such file; give the path of a recorded data file.")
+        what = "a folder" if path.is_dir() else "no such file"
+        raise UserError(f"{path}: {what}; give the path of a recorded data file.")
     # Bytes that are no UTF-8 become lone surrogates, which the log refuses record by record.
     text = path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
     start = text.lstrip(_GAP)
