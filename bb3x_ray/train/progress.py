@@ -10,7 +10,8 @@ from typing import Any
 
 POLL_SECONDS = 0.5
 
-_TOKENS = ("tokens", "labelled_tokens", "ce_target_tokens", "ct_target_tokens")
+_TOKENS = ("tokens", "labelled_tokens", "labelled_turns", "ce_target_tokens", "ct_target_tokens")
+_PHASES = ("data", "forward", "backward", "update")
 # What each mean over steps is weighed by.
 _WEIGHED_BY = {
     "loss": "labelled_tokens",
@@ -18,6 +19,7 @@ _WEIGHED_BY = {
     "token_acc_pos": "ce_target_tokens",
     "ct_loss": "ct_target_tokens",
     "token_acc_neg": "ct_target_tokens",
+    "ct_margin": "ct_target_tokens",
 }
 
 
@@ -77,7 +79,8 @@ class Follower:
 
 
 def total(history: list[dict[str, float]]) -> dict[str, float]:
-    """One number per metric of all steps: sums of tokens, means weighed by the tokens they are of."""
+    """One number per metric of all steps: sums of tokens and turns, means weighed by the tokens they are of,
+    each phase's share of the time (rank 0's)."""
     labelled = [line for line in history if line["labelled_tokens"]]
     result = {name: sum(line.get(name, 0.0) for line in history) for name in _TOKENS}
     for name, weight in _WEIGHED_BY.items():
@@ -90,6 +93,9 @@ def total(history: list[dict[str, float]]) -> dict[str, float]:
         if of in result:
             result[name] = math.exp(min(result[of], 700.0))
     seconds = sum(line["seconds"] for line in history)
+    for phase in _PHASES:
+        spent = sum(line.get(f"{phase}_seconds", 0.0) for line in history)
+        result[f"{phase}_share"] = spent / max(1e-9, seconds)
     return result | {
         "loss_first": labelled[0]["loss"],
         "loss_last": labelled[-1]["loss"],
@@ -97,4 +103,5 @@ def total(history: list[dict[str, float]]) -> dict[str, float]:
         "steps": float(len(history)),
         "seconds_per_step": seconds / len(history),
         "tokens_per_second": result["tokens"] / max(1e-9, seconds),
+        "labelled_turns_per_second": result["labelled_turns"] / max(1e-9, seconds),
     }

@@ -45,7 +45,7 @@ def test_an_error_of_the_listener_is_not_lost(tmp_path: Path) -> None:
 
 
 def test_means_are_weighed_by_the_tokens_they_are_of() -> None:
-    about = {"grad_norm": 1.0, "seconds": 2.0, "tokens": 50.0}
+    about = {"grad_norm": 1.0, "seconds": 2.0, "tokens": 50.0, "labelled_turns": 5.0, "backward_seconds": 1.0}
     first = about | {
         "labelled_tokens": 30.0,
         "ce_target_tokens": 30.0,
@@ -68,3 +68,5 @@ def test_means_are_weighed_by_the_tokens_they_are_of() -> None:
     assert result["ct_loss"] == 0.5
     assert (result["loss_first"], result["loss_last"], result["steps"]) == (2.0, 1.0, 3.0)
     assert result["tokens"] == 110 and result["tokens_per_second"] == pytest.approx(22)
+    assert result["labelled_turns_per_second"] == pytest.approx(2)
+    assert result["backward_share"] == pytest.approx(0.4) and result["forward_share"] == 0

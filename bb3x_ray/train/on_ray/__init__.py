@@ -48,8 +48,9 @@ def train(
     on_step        called live, from a thread of its own, with the metrics of each optimizer step:
                    step (from 1), steps, lr, seconds, and those of `step.train_step`
 
-    Returns means over steps of the loss metrics, loss_first and loss_last, steps, tokens,
-    labelled_tokens, tokens_per_second, seconds_per_step, startup_seconds, export_seconds, seconds.
+    Returns means over steps of the loss metrics, loss_first and loss_last, steps, tokens, labelled_tokens,
+    labelled_turns, both per second, seconds_per_step, the share of each phase, peak_memory_gib,
+    startup_seconds, export_seconds, seconds.
     Raises UserError for a set without labelled tokens, rows that the model cannot read, a loss that is not
     finite; TrainingError when workers failed more often than train.max_failures.
     """

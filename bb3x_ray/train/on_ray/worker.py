@@ -1,6 +1,7 @@
 """What every training worker runs: load, follow the plan, export."""
 
 import os
+import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -72,7 +73,8 @@ def _train_and_export(order: dict[str, Any], folder: Path) -> dict[str, Any]:
     begun = time.time()
     _export(engine, probe, parent, Path(order["out"]), place, config)
     checkpoints.remove()
-    metrics = progress.total(history) | {"export_seconds": time.time() - begun}
+    peak = {"peak_memory_gib": peak_memory(place.device) / 2**30}
+    metrics = progress.total(history) | peak | {"export_seconds": time.time() - begun}
     return {"metrics": metrics, "ready_at": ready_at}
 
 
@@ -119,6 +121,13 @@ class _Run:
         if place.rank == 0:
             progress.report(self.told, {"step": step + 1, "steps": total, "lr": rate} | metrics)
         return metrics
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the most that this worker had allocated on its GPU, or else of the machine's memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _use_threads(workers_here: int) -> None:
