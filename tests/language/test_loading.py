@@ -10,7 +10,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from bb3x_ray.language import loading
-from bb3x_ray.language.loading import fast_dtype, import_model, load_model
+from bb3x_ray.language.loading import import_model, load_model
+from bb3x_ray.precision import fast_dtype
 from bb3x_ray.schemas.errors import UserError
 from tests.language.templates import ENDLESS
 

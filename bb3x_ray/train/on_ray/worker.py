@@ -16,6 +16,7 @@ from ray import train as ray_train
 from ray.train.torch import get_device
 
 from bb3x_ray.config import TrainConfig
+from bb3x_ray.precision import fast_dtype
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.storage import write_json
 from bb3x_ray.train import batches, export, progress
@@ -140,8 +141,6 @@ def _load(
     parent: Path, table: pa.Table, config: TrainConfig, place: _Place, seed: int
 ) -> tuple[ConversationLoss, batches.Batch, int]:
     """(model with its objective, probe batch, padding id). The probe is the beginning of the first rows."""
-    from bb3x_ray.language.loading import fast_dtype  # late, with transformers behind it: see export.py
-
     model = export.load_parent(parent)
     pad_id = model.config.pad_token_id
     pad_id = pad_id if isinstance(pad_id, int) and pad_id >= 0 else 0  # masked: any id that exists will do
