@@ -6,7 +6,7 @@ Every room is handed its own section (law 3). An error names the file, the key a
 import difflib
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -129,7 +129,43 @@ class LoraConfig(Section):
     )
 
 
+class AnswersConfig(Section):
+    """The candidate answers the round's messages between two iterations (train.iterations)."""
+
+    contexts: int = Field(0, ge=0, description="messages of the round that it answers; 0: all")
+    per_context: int = Field(
+        1, ge=1, description="answers to each; pairwise CRINGE compares the best with the worst of several"
+    )
+    actors: int = Field(1, ge=1)
+    max_batch: int = Field(64, ge=1, description="answers generated together by one actor")
+    num_cpus: float = Field(0.5, ge=0)
+    num_gpus: float = Field(0, ge=0)
+
+
+class MixEntry(Section):
+    """One more source beside what people talked about in this round."""
+
+    source: str = Field(
+        description="human (exchanges between people), replay (what earlier rounds learned from), safety "
+        "(unsafe messages with a safe reply), or the name of an ingested source"
+    )
+    weight: float = Field(gt=0, description="labelled turns of it, for each labelled turn of the round's own")
+
+
 class TrainConfig(Section):
+    iterations: int = Field(
+        1,
+        ge=1,
+        description="how often the model learns in a round; before each time but the first it answers the "
+        "round's messages anew, and what the reward model thinks of that is learned as well",
+    )
+    answers: AnswersConfig = AnswersConfig()
+    perplexity_stop: float = Field(
+        1.05, gt=1, description="an iteration after which human perplexity grew by this factor is undone"
+    )
+    mix: tuple[MixEntry, ...] = Field(
+        (), description="sources beside the round's own; empty: the human exchanges that curate chose"
+    )
     epochs: int = Field(1, ge=1)
     lr: float = Field(6e-5, gt=0)
     rows_per_step: int = Field(8, ge=1, description="conversations in one optimizer step, over all workers")
@@ -284,7 +320,8 @@ def _nearest(location: list[str]) -> str:
     """`; did you mean …?`: the nearest key of the same section, else the same key elsewhere."""
     section: Any = Config
     for part in location[:-1]:
-        section = section.model_fields[part].annotation
+        # In a list of sections (train.mix) the next part is a number.
+        section = get_args(section)[0] if part.isdigit() else section.model_fields[part].annotation
     siblings = list(section.model_fields)
     prefix = ".".join(location[:-1])
     close = difflib.get_close_matches(location[-1], siblings, n=1, cutoff=0.5)

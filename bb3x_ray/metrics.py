@@ -55,3 +55,14 @@ class Metrics:
                 settings=wandb.Settings(console="off", silent=True, disable_git=True),
             )
         return self._run
+
+
+def floats(values: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers in `values`, those of a mapping within under `key/name`; what is no number is left out."""
+    flat: dict[str, float] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{key}/{name}": number for name, number in floats(value).items()}
+        elif isinstance(value, int | float):
+            flat[key] = float(value)
+    return flat

@@ -143,6 +143,11 @@ class Storage:
                 )
         return folder
 
+    def discard(self, name: str) -> None:
+        """Remove what was published as `name`, manifest first; nothing when it is not there."""
+        (self.path(name) / MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(self.path(name), ignore_errors=True)
+
     def clear_aside(self) -> None:
         """Remove what killed processes left unfinished. Only call while nothing else writes."""
         shutil.rmtree(self.path("tmp"), ignore_errors=True)

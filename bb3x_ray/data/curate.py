@@ -182,20 +182,50 @@ def _human_rows(
     seed: int,
 ) -> list[dict[str, Any]]:
     """Up to `config.human_rows` rows, drawn by `seed`, each with at least one reply to imitate."""
-    system = [Turn("system", system_prompt)] if system_prompt.strip() else []
     order = random.Random(seed).sample(range(len(human)), len(human))
     rows: list[dict[str, Any]] = []
     for number in order:
         if len(rows) == config.human_rows:
             break
-        talk = [Turn("assistant" if i % 2 else "user", text) for i, text in enumerate(human[number])]
-        rendered = render(tokenizer, [*system, *talk])
-        masks = _Masks(rendered, config.max_tokens)
-        for index in range(len(system) + 1, len(rendered.spans), 2):
-            masks.mark(index, "imitate", end_of_turn=True)
-        if masks.any:
-            rows.append(masks.row(f"human-{number:05d}", "human", ""))
+        row = talk_row(
+            human[number], tokenizer, config.max_tokens, system_prompt, f"human-{number:05d}", "human"
+        )
+        rows += [row] if row else []
     return rows
+
+
+def talk_row(
+    texts: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    max_tokens: int,
+    system_prompt: str,
+    row_id: str,
+    source: str,
+) -> dict[str, Any] | None:
+    """A conversation whose every second text is to imitate; None where none of them fits."""
+    system = [Turn("system", system_prompt)] if system_prompt.strip() else []
+    talk = [Turn("assistant" if i % 2 else "user", text) for i, text in enumerate(texts)]
+    rendered = render(tokenizer, [*system, *talk])
+    masks = _Masks(rendered, max_tokens)
+    for index in range(len(system) + 1, len(rendered.spans), 2):
+        masks.mark(index, "imitate", end_of_turn=True)
+    return masks.row(row_id, source, "") if masks.any else None
+
+
+def talk_rows(
+    talks: Sequence[Sequence[str]],
+    tokenizer: PreTrainedTokenizerBase,
+    max_tokens: int,
+    system_prompt: str,
+    source: str,
+    first: int = 0,
+) -> pa.Table:
+    """Rows of TRAINING_SCHEMA for conversations that need no score, numbered from `first` on."""
+    rows = (
+        talk_row(texts, tokenizer, max_tokens, system_prompt, f"{source}-{first + i:05d}", source)
+        for i, texts in enumerate(talks)
+    )
+    return pa.Table.from_pylist([row for row in rows if row], schema=TRAINING_SCHEMA)
 
 
 class _Masks:

@@ -268,14 +268,17 @@ def generate(
     decoding: Decoding,
     max_batch: int = 64,
     on_done: Callable[[int], None] | None = None,
+    seeds: Sequence[int] | None = None,
 ) -> list[Reply]:
-    """Reply to every prompt (token ids), in order; prompt i is drawn with seed `decoding.seed + i`.
+    """Reply to every prompt (token ids), in order; prompt i is drawn with seed `seeds[i]`.
 
+    seeds     `decoding.seed + i` where none are given
     on_done   called with the number of replies finished so far, as each is finished
     """
     generator = BatchGenerator(chat_model, max_batch)
+    seeds = range(decoding.seed, decoding.seed + len(prompts)) if seeds is None else seeds
     for i in sorted(range(len(prompts)), key=lambda i: -len(prompts[i])):  # alike lengths need little padding
-        generator.add(i, prompts[i], replace(decoding, seed=decoding.seed + i))
+        generator.add(i, prompts[i], replace(decoding, seed=seeds[i]))
     tokens: list[list[int]] = [[] for _ in prompts]
     replies: dict[int, Reply] = {}
     while not generator.is_idle:

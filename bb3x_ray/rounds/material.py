@@ -48,9 +48,16 @@ class Material:
 
     def perplexity_texts(self, count: int) -> list[str]:
         """Held-out messages between people: the probe for collapse."""
+        return _spread(self._held_out(), count)
+
+    def probe_texts(self, count: int) -> list[str]:
+        """Other held-out messages, for decisions within training: what the gate looks at stays unseen."""
+        unseen = set(self._held_out()) - set(self.perplexity_texts(count))
+        return _spread([text for text in self._held_out() if text in unseen], count)
+
+    def _held_out(self) -> list[str]:
         low, high = PERPLEXITY_WORDS
-        texts = [t for c in self.parts["perplexity"] for t in c.turns if low <= len(t.split()) <= high]
-        return texts[:: max(1, len(texts) // count)][:count]
+        return [t for c in self.parts["perplexity"] for t in c.turns if low <= len(t.split()) <= high]
 
     def judge_prompts(self, count: int) -> list[Prompt]:
         """Prompts of the judge's part, each with what the person really said next."""
@@ -62,6 +69,11 @@ class Material:
                     prompt_id = f"judge-{c.conversation_id}-{end}"
                     found.append(Prompt(prompt_id, "standard", turns, c.turns[end], (c.conversation_id,)))
         return found[:: max(1, len(found) // count)][:count]
+
+
+def _spread(texts: list[str], count: int) -> list[str]:
+    """`count` of them, evenly over the list."""
+    return texts[:: max(1, len(texts) // count)][:count]
 
 
 def first_version(registry: Registry, source: str) -> str:

@@ -2,24 +2,21 @@
 asked again: that is all of resuming."""
 
 import json
-import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
 import pyarrow.parquet as pq
 from transformers import AutoTokenizer
 
 from bb3x_ray.classify.encoder import load_encoder
-from bb3x_ray.classify.pair_logistic import PairLogistic
 from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.config import Config
 from bb3x_ray.data import curate, slices, table
 from bb3x_ray.data.committer import commit_inbox
-from bb3x_ray.metrics import Metrics
+from bb3x_ray.metrics import Metrics, floats
 from bb3x_ray.registry import Promotion, Registry
 from bb3x_ray.reward.fold_judge import EncoderFoldJudge
 from bb3x_ray.reward.on_ray import score_turns
@@ -27,15 +24,16 @@ from bb3x_ray.reward.reward_model import reward_card, train_reward
 from bb3x_ray.reward.signals import signals_of, weak_pairs
 from bb3x_ray.reward.trust import Trust, estimate_trust
 from bb3x_ray.reward.turns import turns_table
+from bb3x_ray.rounds.human_share import Exchange, rank_exchanges
 from bb3x_ray.rounds.judging import Judging, is_judges_person
 from bb3x_ray.rounds.ledger import Ledger
 from bb3x_ray.rounds.material import Material
 from bb3x_ray.rounds.round import RoundPlan
+from bb3x_ray.rounds.training import Training
 from bb3x_ray.schemas.conversation import Conversation
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.learning import Candidate, CurationReport, Scored, ScoredTurn, Verdict
 from bb3x_ray.storage import Storage, read_json, write_json
-from bb3x_ray.train.on_ray import train
 
 Say = Callable[[str], None]
 
@@ -154,11 +152,13 @@ class RoundSteps:
 
     def curate(self, plan: RoundPlan, slice_: tuple[Conversation, ...], scored: Scored) -> str:
         if not self.ledger.is_done(plan.name, "curate"):
+            wanted = self.config.curate.human_rows
+            human = self._human_exchanges(plan, scored.reward_version)[:wanted] if wanted else []
             rows, report = curate.curate(
                 self._for_learning(list(slice_)),
                 scored,
                 AutoTokenizer.from_pretrained(self.models.folder(plan.champion)),
-                self._human_share(plan, scored.reward_version),
+                human,
                 self.config.curate,
                 self.config.chat.system_prompt,
                 self.config.reward.imitate_above,
@@ -170,7 +170,7 @@ class RoundSteps:
             with self.ledger.publish(plan.name, "curate", **asdict(report)) as folder:
                 pq.write_table(rows, folder / "training_set.parquet")
                 write_json(folder / "report.json", asdict(report))
-            self.metrics.log("curate", _floats(asdict(report)), round=plan.number)
+            self.metrics.log("curate", floats(asdict(report)), round=plan.number)
         report = CurationReport(**read_json(self.ledger.folder(plan.name, "curate") / "report.json"))
         dropped = ", ".join(f"{n} {reason}" for reason, n in sorted(report.dropped.items())) or "none"
         self.say(
@@ -186,30 +186,17 @@ class RoundSteps:
         dropped = {**report.dropped, "judges_part": turns} if turns else report.dropped
         return replace(report, seen=report.seen + turns, dropped=dropped)
 
-    def _human_share(self, plan: RoundPlan, reward_version: str) -> list[tuple[str, str]]:
-        """Exchanges between people to imitate: those whose reply the reward model likes best among replies of
-        its length, so that what people thumbed decides here too, and brevity does not."""
-        config = self.config.curate
-        rng = random.Random(plan.seed)
+    def _human_exchanges(self, plan: RoundPlan, reward_version: str) -> list[Exchange]:
+        """Exchanges between people of the part that is there for it, best first."""
         exchanges = [(said, reply) for said, reply, _ in self.material.exchanges("human")]
-        rng.shuffle(exchanges)
-        if config.human_candidates and config.human_rows:
-            exchanges = exchanges[: config.human_candidates]
-            encoder = load_encoder(self.config.reward.encoder)
-            model = PairLogistic.load(self.rewards.folder(reward_version), encoder)
-            good = model.predict([Pair(said, reply) for said, reply in exchanges])
-            best = _best_at_equal_length(
-                [len(reply.split()) for _, reply in exchanges], good, config.human_rows
-            )
-            exchanges = [exchanges[i] for i in sorted(best)]
-        return exchanges[: config.human_rows]
+        folder = self.rewards.folder(reward_version)
+        return rank_exchanges(exchanges, self.config.curate, folder, self.config.reward.encoder, plan.seed)
 
     # train
 
     def train(self, plan: RoundPlan, training_set: str) -> Candidate:
         if not self.ledger.is_done(plan.name, "train"):
-            if not self.models.is_published(plan.candidate):
-                self._train(plan, self.storage.verify(training_set) / "training_set.parquet")
+            self._training(plan).publish_candidate(training_set)
             lineage = self.models.lineage(plan.candidate)
             candidate = Candidate(plan.candidate, plan.champion, plan.number, lineage["metrics"])
             with self.ledger.publish(plan.name, "train", version=plan.candidate) as folder:
@@ -221,36 +208,19 @@ class RoundSteps:
         )
         return candidate
 
-    def _train(self, plan: RoundPlan, training_set: Path) -> None:
-        card = _card(plan, self.config)
-        lineage: dict[str, Any] = {
-            "parent": plan.champion,
-            "round": plan.number,
-            "training_set": f"{plan.name}/curate",
-            "reward": f"v{plan.number:04d}",
-        }
-        started = time.monotonic()
-        with self.models.publish(plan.candidate, lineage, card) as folder:
-            metrics = train(
-                training_set,
-                self.models.folder(plan.champion),
-                folder,
-                self.config.train,
-                run_name=f"{self.config.name}-round-{plan.number:04d}",
-                storage_path=self.storage.path(plan.name, "training"),
-                seed=plan.seed,
-                on_step=lambda step: self._on_step(plan, step),
-            )
-            lineage["metrics"] = {**metrics, "wall_seconds": time.monotonic() - started}
-
-    def _on_step(self, plan: RoundPlan, step: Mapping[str, Any]) -> None:
-        numbers = _floats(step)
-        at = int(numbers.pop("step", 0))
-        self.metrics.log("train", numbers, round=plan.number, step=at)
-        left = (int(numbers.get("steps", 0)) - at) * numbers.get("seconds", 0.0)
-        self.say(
-            f"train: step {at} of {int(numbers.get('steps', 0))}, loss {numbers.get('loss', 0):.3f}, "
-            f"about {left / 60:.0f} min left"
+    def _training(self, plan: RoundPlan) -> Training:
+        reward_version = f"v{plan.number:04d}"
+        return Training(
+            self.storage,
+            self.models,
+            self.config,
+            self.metrics,
+            plan,
+            self.rewards.folder(reward_version),
+            self._for_learning(slices.load(self.storage, f"{plan.name}/collect")),
+            lambda: self._human_exchanges(plan, reward_version),
+            self.material.probe_texts(self.config.evaluate.perplexity_messages),
+            self.say,
         )
 
     # evaluate
@@ -301,30 +271,6 @@ def hand_over(plan: RoundPlan, verdict: Verdict, models: Registry, server: Serve
     return f"{plan.candidate} answers from now on"
 
 
-def _best_at_equal_length(words: Sequence[int], good: np.ndarray, count: int) -> list[int]:
-    """Indices of `count` replies: the best of each of ten bins of about one length."""
-    bins = np.array_split(np.argsort(words, kind="stable"), 10)
-    ranked = [members[np.argsort(-good[members], kind="stable")] for members in bins]
-    best = [
-        int(members[place]) for place in range(len(ranked[0])) for members in ranked if place < len(members)
-    ]
-    return best[:count]
-
-
-def _card(plan: RoundPlan, config: Config) -> str:
-    """The model card, in the hub's format."""
-    people = "simulated people" if config.talk.people == "simulated" else "people"
-    return (
-        f"---\ntags: [bb3x-ray, cringe]\n---\n# {plan.candidate}\n\n"
-        f"Trained by CRINGE in round {plan.number} from {plan.champion}, on what {people} said of its "
-        "replies.\n"
-        f"Training set: `{plan.name}/curate`. Verdict: `{plan.name}/evaluate/verdict.json`.\n\n"
-        f"Objective: α {config.train.alpha:g}, k {config.train.k}, lr {config.train.lr:g}, "
-        f"{config.train.epochs} epoch(s), ZeRO stage {config.train.zero_stage}.\n\n"
-        "It may say false or hurtful things; see the verdict for how often it did on the prompt sets.\n"
-    )
-
-
 def _verdict_numbers(verdict: Verdict) -> dict[str, float]:
     b = verdict.numbers["B"]
     return {
@@ -335,16 +281,6 @@ def _verdict_numbers(verdict: Verdict) -> dict[str, float]:
         "over_best_null": b["best_null"]["candidate_minus_it"]["value"],
         "perplexity": verdict.numbers["perplexity"]["candidate"],
     }
-
-
-def _floats(values: Mapping[str, Any]) -> dict[str, float]:
-    flat: dict[str, float] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{key}/{name}": number for name, number in _floats(value).items()}
-        elif isinstance(value, int | float):
-            flat[key] = float(value)
-    return flat
 
 
 def _save_scored(scored: Scored, folder: Path) -> None:

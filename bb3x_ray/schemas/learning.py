@@ -53,6 +53,25 @@ TRAINING_SCHEMA = pa.schema(
     ]
 )
 
+# What a candidate says to messages of its round, between two iterations. One row an answer.
+# context_id      the logged reply in whose place it stands
+# conversation_id, context   as the reward model reads them; prompt_ids: as the candidate does
+# good, error     as in ScoredTurn; null before they are scored
+ANSWERS_SCHEMA = pa.schema(
+    [
+        ("answer_id", pa.string()),
+        ("context_id", pa.string()),
+        ("conversation_id", pa.string()),
+        ("person", pa.string()),
+        ("context", pa.string()),
+        ("prompt_ids", pa.list_(pa.int32())),
+        ("text", pa.string()),
+        ("finish_reason", pa.string()),
+        ("good", pa.float64()),
+        ("error", pa.string()),
+    ]
+)
+
 
 @dataclass(frozen=True, slots=True)
 class CurationReport:

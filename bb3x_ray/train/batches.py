@@ -106,9 +106,10 @@ def check_rows(table: pa.Table, where: Path, vocab_size: int | None, max_tokens:
                 f"{where}, row {number}: a token id is outside the model's vocabulary of {vocab_size}; "
                 "curate with the tokenizer of the model that is trained."
             )
-        if max_tokens is not None and len(ids) > max_tokens:
+        longest = max(end - start for start, end in _conversations(row))
+        if max_tokens is not None and longest > max_tokens:
             raise UserError(
-                f"{where}, row {number}: {len(ids)} tokens, but the model reads {max_tokens}; "
+                f"{where}, row {number}: {longest} tokens, but the model reads {max_tokens}; "
                 "lower curate.max_tokens."
             )
         labelled += sum(imitate[1:]) + sum(avoid[1:])

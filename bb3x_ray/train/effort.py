@@ -93,7 +93,8 @@ def token_flops(shape: ModelShape, setup: TrainSetup, row_tokens: int) -> TokenF
 
 def effort(shape: ModelShape, setup: TrainSetup, gpu: Gpu, gpus: int, size: RoundSize, mfu: float) -> Effort:
     """Time and FLOPs of one round on `gpus` GPUs, at a share `mfu` of their peak."""
-    passes = setup.epochs * (1 + setup.iterations)
+    passes = setup.epochs * setup.iterations
+    answers = (setup.iterations - 1) * size.answers
     flops = token_flops(shape, setup, size.row_tokens)
     steps = math.ceil(size.rows / setup.rows_per_step)  # of one pass, with as many rows each
     rate = 1e12 * mfu * (gpu.fp32_tflops if setup.precision == "float32" else gpu.half_tflops)
@@ -108,9 +109,9 @@ def effort(shape: ModelShape, setup: TrainSetup, gpu: Gpu, gpus: int, size: Roun
         tokens=tokens,
         flops=flops,
         training=training,
-        answering=setup.iterations * answering(shape, gpu, gpus, size.answers, size, mfu),
+        answering=answering(shape, gpu, gpus, answers, size, mfu),
         judging=answering(shape, gpu, 1, size.judged, size, mfu),
-        scoring=(size.rows + size.judged + setup.iterations * size.answers) * _score_seconds(),
+        scoring=(size.rows + size.judged + answers) * _score_seconds(),
         waits_for_network=gathering > computing,
     )
 

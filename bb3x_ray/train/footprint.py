@@ -70,7 +70,7 @@ class TrainSetup:
     gradient_checkpointing: bool
     rows_per_step: int
     epochs: int
-    iterations: int = 0
+    iterations: int = 1
     offload: str = "none"
     lora_rank: int = 0
     lora_targets: tuple[str, ...] = ()
@@ -120,7 +120,7 @@ def setup_of(config: TrainConfig, gpu: Gpu, longest_row: int, per_node: int) -> 
         gradient_checkpointing=config.gradient_checkpointing,
         rows_per_step=config.rows_per_step,
         epochs=config.epochs,
-        iterations=getattr(config, "iterations", 0),
+        iterations=config.iterations,
         offload=config.offload,
         lora_rank=config.lora.r,
         lora_targets=config.lora.targets,

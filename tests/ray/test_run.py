@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import httpx
+import pyarrow.parquet as pq
 import pytest
 
 from bb3x_ray.registry import Registry
@@ -31,8 +32,8 @@ model: {{source: {model}, dtype: float32}}
 chat: {{system_prompt: Chat., max_new_tokens: 8, max_context_tokens: 256}}
 serve: {{port: {port}}}
 talk: {{helpers: 8, trolls: 4, turns_per_conversation: 2, noise: 0.2}}
-curate: {{human_rows: 6, max_tokens: 96}}
-train: {{rows_per_step: 8, lr: 1e-3}}
+curate: {{human_rows: 6, human_candidates: 40, max_tokens: 96}}
+train: {{rows_per_step: 8, lr: 1e-3{train}}}
 evaluate: {{standard: 8, adversarial: 4, perplexity_messages: 8, panel: 20, bootstrap: 200}}
 metrics: {{wandb: disabled}}
 """
@@ -44,12 +45,19 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def write_config(folder: Path, root: Path, rounds: int) -> Path:
+# Two iterations; best and worst answers to a context always differ, so the second has something to learn.
+TWICE = (
+    ", iterations: 2, objective: pairwise_cringe, answers: {per_context: 2}, perplexity_stop: 100,"
+    " mix: [{source: human, weight: 1}, {source: safety, weight: 0.5}]"
+)
+
+
+def write_config(folder: Path, root: Path, rounds: int, train: str = "") -> Path:
     model = folder / "model"
     if not model.is_dir():
         make_tiny_model(model)
     path = folder / f"{root.name}.yaml"
-    path.write_text(CONFIG.format(rounds=rounds, root=root, model=model, port=free_port()))
+    path.write_text(CONFIG.format(rounds=rounds, root=root, model=model, port=free_port(), train=train))
     return path
 
 
@@ -115,18 +123,37 @@ def test_the_loop_closes(tmp_path: Path) -> None:
 
 
 def test_killed_anywhere_it_goes_on(tmp_path: Path) -> None:
-    """From one pinned slice: killed in every step, and undisturbed, with the same verdict."""
+    """From one pinned slice: killed in every step, and undisturbed, with the same verdict and weights."""
     disturbed = tmp_path / "disturbed"
-    config = write_config(tmp_path, disturbed, rounds=1)
+    config = write_config(tmp_path, disturbed, rounds=1, train=TWICE)
     run_until(config, "collect:")
     undisturbed = tmp_path / "undisturbed"
     shutil.copytree(disturbed, undisturbed)
-    for words in ("score:", "train: step 1", "v0002 answers", "evaluate:"):
+    for words in ("score:", "train: iteration 2, step 1", "v0002 answers", "evaluate:"):
         run_until(config, words)
     run_whole(config)
-    run_whole(write_config(tmp_path, undisturbed, rounds=1))
+    run_whole(write_config(tmp_path, undisturbed, rounds=1, train=TWICE))
     assert verdict_of(disturbed) == verdict_of(undisturbed)
     assert Registry(Storage(disturbed)).champion == Registry(Storage(undisturbed)).champion
+    for root in (disturbed, undisturbed):
+        check_iterations(Storage(root))
+
+
+def check_iterations(storage: Storage) -> None:
+    """Both iterations' sets, numbers and samples are kept, their weights are not."""
+    lineage = Registry(storage).lineage("v0002")
+    assert [result["iteration"] for result in lineage["iterations"]] == [1, 2]
+    assert all(result["kept"] and result["perplexity"] > 1 for result in lineage["iterations"])
+    assert lineage["metrics"]["tokens"] == sum(r["metrics"]["tokens"] for r in lineage["iterations"])
+    assert set(lineage["mix"]) == {"round", "human", "safety"}
+    second = storage.verify("rounds/0001/iterations/2/set")
+    sources = pq.read_table(second / "training_set.parquet")["source"].to_pylist()
+    assert sources.count("answers") == storage.manifest("rounds/0001/iterations/2/set")["imitate"] > 0
+    answers = storage.verify("rounds/0001/iterations/2/answers")
+    assert pq.read_table(answers / "answers.parquet").num_rows == 2 * 24
+    assert len(json.loads((answers / "samples.json").read_text())) == 10
+    assert not storage.path("rounds/0001/iterations/1/weights").exists()
+    assert not storage.path("rounds/0001/iterations/2/weights").exists()
 
 
 def test_bb3x_serve_answers_until_it_is_stopped(tmp_path: Path) -> None:

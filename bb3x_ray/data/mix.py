@@ -1,0 +1,129 @@
+"""What a round trains on beside its own conversations: the mix (train.mix), by labelled turns."""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bb3x_ray.config import MixEntry
+from bb3x_ray.schemas.errors import UserError
+
+HUMAN, REPLAY, SAFETY = "human", "replay", "safety"
+
+# A source that can be asked for rows: by how many labelled turns, at least, if it has so many.
+Pool = Callable[[int], pa.Table]
+
+
+def mix(
+    own: pa.Table, earlier: pa.Table, pools: Mapping[str, Pool], entries: Sequence[MixEntry], seed: int
+) -> tuple[pa.Table, dict[str, dict[str, float]]]:
+    """(training rows, what each source gave). All tables are of TRAINING_SCHEMA.
+
+    own       the round's own set. What it has of a source that the mix names counts as that source's.
+    earlier   own sets of earlier rounds: what `replay` and ingested sources draw from
+    pools     rows of `human` and `safety`, made when they are asked for
+
+    Each entry gives whole rows, drawn by `seed`, until it has `weight` labelled turns for each labelled turn
+    of the round's own, or no more rows. Nothing is given twice. Returned for each source: rows, turns,
+    tokens (labelled ones), share (of all labelled turns).
+
+    Raises UserError for a source that neither the round nor an earlier one knows.
+    """
+    named = {entry.source for entry in entries}
+    _check_known(named, own, earlier)
+    own_human = pc.equal(own["source"], HUMAN)
+    is_named = pc.is_in(own["source"], value_set=pa.array(sorted(named), pa.string()))
+    base = own.filter(pc.invert(pc.or_(is_named, own_human)))
+    turns = labelled_turns(base)
+    parts = {"round": base}
+    if HUMAN not in named:
+        parts[HUMAN] = own.filter(own_human)
+    given = set(base["row_id"].to_pylist())
+    for entry in entries:
+        wanted = round(entry.weight * turns)
+        pool = _pool(entry.source, own, earlier, pools, wanted, given)
+        drawn = _draw(pool, wanted, random.Random(f"{seed}/{entry.source}"))
+        given |= set(drawn["row_id"].to_pylist())
+        parts[entry.source] = drawn
+    return pa.concat_tables(parts.values()), shares(parts)
+
+
+def _check_known(named: set[str], own: pa.Table, earlier: pa.Table) -> None:
+    known = {HUMAN, REPLAY, SAFETY} | set(own["source"].to_pylist()) | set(earlier["source"].to_pylist())
+    for name in sorted(named - known):
+        raise UserError(
+            f"train.mix: source {name!r} has taught nothing yet; known are {', '.join(sorted(known))}. "
+            "Bring it in by `bb3x ingest`, or leave it out."
+        )
+
+
+def _pool(
+    name: str, own: pa.Table, earlier: pa.Table, pools: Mapping[str, Pool], wanted: int, given: set[str]
+) -> pa.Table:
+    if name in pools:
+        return pools[name](wanted)
+    if name == REPLAY:
+        pool = earlier.filter(pc.not_equal(earlier["source"], HUMAN))
+    else:
+        both = pa.concat_tables([own, earlier])
+        pool = both.filter(pc.equal(both["source"], name))
+    # A conversation that went on is in two rounds' sets, under one name.
+    seen = set(given)
+    fresh = []
+    for row_id in pool["row_id"].to_pylist():
+        fresh.append(row_id not in seen)
+        seen.add(row_id)
+    return pool.filter(pa.array(fresh, pa.bool_()))
+
+
+def _draw(pool: pa.Table, wanted: int, rng: random.Random) -> pa.Table:
+    """Rows of `pool` in an order by chance, until they hold `wanted` labelled turns."""
+    order = rng.sample(range(pool.num_rows), pool.num_rows)
+    turns, taken = 0, []
+    for index in order:
+        if turns >= wanted:
+            break
+        taken.append(index)
+        turns += turns_of_row(pool["imitate"][index].as_py(), pool["avoid"][index].as_py())
+    return pool.take(pa.array(sorted(taken), pa.int64()))
+
+
+def shares(parts: Mapping[str, pa.Table]) -> dict[str, dict[str, float]]:
+    """Of each source: rows, labelled turns, labelled tokens, share of all labelled turns."""
+    turns = {name: labelled_turns(table) for name, table in parts.items()}
+    whole = max(1, sum(turns.values()))
+    return {
+        name: {
+            "rows": table.num_rows,
+            "turns": turns[name],
+            "tokens": sum(sum(mask) for side in ("imitate", "avoid") for mask in table[side].to_pylist()),
+            "share": turns[name] / whole,
+        }
+        for name, table in parts.items()
+    }
+
+
+def labelled_turns(table: pa.Table, masks: Sequence[str] = ("imitate", "avoid")) -> int:
+    """How many turns of `table` are labelled, under either mask or under the one that is asked for."""
+    nothing: list[bool] = []
+    return sum(
+        turns_of_row(*(row[name] if name in masks else nothing for name in ("imitate", "avoid")))
+        for row in table.select(["imitate", "avoid"]).to_pylist()
+    )
+
+
+def turns_of_row(*masks: Sequence[bool]) -> int:
+    """Runs of marked tokens: a turn is one, as the template stands between two."""
+    return sum(_runs(mask) for mask in masks)
+
+
+def _runs(mask: Sequence[bool]) -> int:
+    return sum(marked and not (place and mask[place - 1]) for place, marked in enumerate(mask))
+
+
+def describe(given: Mapping[str, Mapping[str, Any]]) -> str:
+    """`human 62 %, round 38 %`: what a person reads."""
+    largest_first = sorted(given.items(), key=lambda item: -item[1]["share"])
+    return ", ".join(f"{name} {100 * about['share']:.0f} %" for name, about in largest_first)

@@ -1,0 +1,366 @@
+"""The train step of a round: the mix, then CRINGE iterations, the last kept one of which is the candidate.
+
+iteration 1: champion ─► the round's set ─► weights
+iteration n: the weights answer the round's messages ─► reward ─► set + chosen answers ─► weights
+
+Under rounds/NNNN/iterations/n/ lie, each published when it is whole: `answers` (from the second on), `set`,
+`weights` (until the candidate is published), `result`.
+"""
+
+import os
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from bb3x_ray.config import Config
+from bb3x_ray.data.answers import Choice, learn_from_answers, questions
+from bb3x_ray.data.curate import talk_rows
+from bb3x_ray.data.mix import HUMAN, SAFETY, describe, mix, shares
+from bb3x_ray.data.safety_pairs import load_safety_pairs
+from bb3x_ray.evaluate.on_ray import answer_on_ray
+from bb3x_ray.evaluate.replies import Asking
+from bb3x_ray.language.generation import Decoding
+from bb3x_ray.metrics import Metrics, floats
+from bb3x_ray.registry import Registry
+from bb3x_ray.reward.on_ray import score_turns
+from bb3x_ray.reward.turns import TURNS_SCHEMA, turns_table
+from bb3x_ray.rounds.human_share import Exchange
+from bb3x_ray.rounds.round import RoundPlan
+from bb3x_ray.schemas.conversation import Conversation
+from bb3x_ray.schemas.learning import TRAINING_SCHEMA
+from bb3x_ray.storage import MANIFEST, Storage, read_json, write_json
+from bb3x_ray.train.on_ray import train
+from bb3x_ray.train.on_ray.answers import answer_questions
+
+SAMPLES = 10
+_SUMMED = (
+    "steps",
+    "tokens",
+    "labelled_tokens",
+    "labelled_turns",
+    "seconds",
+    "startup_seconds",
+    "export_seconds",
+)
+
+
+class Training:
+    """Trains the candidate of one round.
+
+    conversations   what the round learns from: the candidate answers their messages again
+    human           exchanges between people, best first
+    probe           human messages for the perplexity that stops iterations; the gates look at others
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        models: Registry,
+        config: Config,
+        metrics: Metrics,
+        plan: RoundPlan,
+        reward_folder: Path,
+        conversations: Iterable[Conversation],
+        human: Callable[[], list[Exchange]],
+        probe: list[str],
+        say: Callable[[str], None],
+    ) -> None:
+        self._storage, self._models, self._config, self._metrics = storage, models, config, metrics
+        self._plan, self._reward_folder, self._say = plan, reward_folder, say
+        self._conversations, self._human, self._probe = list(conversations), human, probe
+
+    def publish_candidate(self, training_set: str) -> None:
+        """Carry out what is not done yet, publish the candidate, remove the weights that led to it."""
+        plan, models = self._plan, self._models
+        if not models.is_published(plan.candidate):
+            results = self._iterations(training_set)
+            kept = [result for result in results if result["kept"]]
+            lineage = {
+                "parent": plan.champion,
+                "round": plan.number,
+                "training_set": training_set,
+                "reward": self._reward_folder.name,
+                "mix": self._storage.manifest(self._name(1, "set"))["mix"],
+                "iterations": results,
+                "metrics": _total([result["metrics"] for result in results], kept[-1]["metrics"]),
+            }
+            weights = self._storage.verify(self._name(len(kept), "weights"))
+            with models.publish(plan.candidate, lineage, _card(plan, self._config, len(kept))) as folder:
+                _link(weights, folder)
+        for n in range(1, self._config.train.iterations + 1):
+            self._storage.discard(self._name(n, "weights"))
+
+    def _name(self, n: int, what: str) -> str:
+        return f"{self._plan.name}/iterations/{n}/{what}"
+
+    def _iterations(self, training_set: str) -> list[dict[str, Any]]:
+        results: list[dict[str, Any]] = []
+        parent = self._models.folder(self._plan.champion)
+        for n in range(1, self._config.train.iterations + 1):
+            if n == 1:
+                self._mixed_set(training_set)
+            elif not self._answers_set(n, parent):
+                self._say(
+                    "train: no answer of the candidate teaches anything, so this was the last iteration"
+                )
+                break
+            self._learn(n, parent)
+            results.append(self._result(n))
+            if not results[-1]["kept"]:
+                break
+            parent = self._storage.path(self._name(n, "weights"))
+        return results
+
+    # What an iteration learns from
+
+    def _mixed_set(self, training_set: str) -> None:
+        name, plan = self._name(1, "set"), self._plan
+        if not self._storage.is_published(name):
+            own = _read(self._storage.verify(training_set))
+            earlier = [
+                _read(self._storage.verify(f"rounds/{n:04d}/curate"))
+                for n in range(1, plan.number)
+                if self._storage.is_published(f"rounds/{n:04d}/curate")
+            ]
+            pools = {HUMAN: lambda count: self._human_rows(0, count), SAFETY: lambda _: self._safety_rows()}
+            before = pa.concat_tables([TRAINING_SCHEMA.empty_table(), *earlier])
+            table, given = mix(own, before, pools, self._config.train.mix, plan.seed)
+            with self._storage.publish(name, mix=given) as folder:
+                pq.write_table(table, folder / "training_set.parquet")
+        given = self._storage.manifest(name)["mix"]
+        self._metrics.log("mix", floats(given), round=plan.number)
+        self._say(f"train: the mix, by labelled turns: {describe(given)}")
+
+    def _answers_set(self, n: int, parent: Path) -> bool:
+        """The set of iteration `n`; False when no answer is in it."""
+        name = self._name(n, "set")
+        if not self._storage.is_published(name):
+            own = _read(self._storage.verify(self._name(1, "set")))
+            config = self._config
+            choice = Choice(
+                config.reward.imitate_above,
+                config.reward.avoid_below,
+                config.curate.max_avoid_per_imitate,
+                config.train.objective == "pairwise_cringe",
+            )
+            held = pc.sum(pc.equal(own["source"], HUMAN)).as_py() or 0
+            more = self._human_rows(held, held * self._config.train.answers.per_context + held)
+            answers = self._answers(n, parent)
+            table, report = learn_from_answers(own, answers, more, self._tokenizer, choice, self._plan.seed)
+            given = shares(
+                {
+                    s: table.filter(pc.equal(table["source"], s))
+                    for s in sorted(set(table["source"].to_pylist()))
+                }
+            )
+            with self._storage.publish(name, mix=given, **asdict(report)) as folder:
+                pq.write_table(table, folder / "training_set.parquet")
+        manifest = self._storage.manifest(name)
+        dropped = ", ".join(f"{count} {reason}" for reason, count in manifest["dropped"].items()) or "none"
+        self._say(
+            f"train: iteration {n}: {manifest['seen']} answers of the candidate, {manifest['imitate']} to "
+            f"imitate, {manifest['avoid']} to avoid, dropped: {dropped}; {manifest['human_rows']} more human "
+            "conversations beside them"
+        )
+        return bool(manifest["imitate"] + manifest["avoid"])
+
+    def _answers(self, n: int, parent: Path) -> pa.Table:
+        """What the weights in `parent` say to the round's messages, scored by the reward model."""
+        name, config = self._name(n, "answers"), self._config
+        if not self._storage.is_published(name):
+            started = time.monotonic()
+            asked = self._questions(n)
+            self._say(f"train: iteration {n}: the candidate answers {asked.num_rows} messages of the round")
+            chat = config.chat
+            decoding = Decoding(chat.max_new_tokens, chat.temperature, chat.top_p, self._plan.seed + n)
+            said = answer_questions(parent, asked, decoding, config.train.answers, config.model.dtype)
+            scored = self._score(said)
+            with self._storage.publish(name) as folder:
+                pq.write_table(scored, folder / "answers.parquet")
+                write_json(folder / "samples.json", _samples(scored, self._plan.seed))
+            numbers = {
+                "answers": scored.num_rows,
+                "good": pc.mean(scored["good"]).as_py() or 0.0,
+                "seconds": time.monotonic() - started,
+            }
+            self._metrics.log("answers", numbers, round=self._plan.number, iteration=n)
+        return pq.read_table(self._storage.verify(name) / "answers.parquet")
+
+    def _questions(self, n: int) -> pa.Table:
+        config = self._config
+        table = turns_table(self._conversations, frozenset())
+        contexts = dict(zip(table["message_id"].to_pylist(), table["context"].to_pylist(), strict=True))
+        return questions(
+            self._conversations,
+            contexts,
+            self._tokenizer,
+            config.chat.system_prompt,
+            min(config.chat.max_context_tokens, config.curate.max_tokens),
+            config.train.answers.contexts,
+            config.train.answers.per_context,
+            self._plan.seed + n,
+        )
+
+    def _score(self, said: pa.Table) -> pa.Table:
+        """`said` with `good` and `error`: no thumb, and no next message, can help the reward model here."""
+        rows = said.num_rows
+        turns = pa.table(
+            {
+                "conversation_id": said["conversation_id"],
+                "message_id": said["answer_id"],
+                "context": said["context"],
+                "reply": said["text"],
+                "rating": pa.nulls(rows, pa.int8()),
+                "trusted": pa.array([True] * rows, pa.bool_()),
+            },
+            schema=TURNS_SCHEMA,
+        )
+        reward = self._config.reward
+        scored = score_turns(turns, self._reward_folder, reward.encoder, reward, self._reward_folder.name)
+        by_id = {turn.message_id: turn for turn in scored}
+        found = [by_id[answer_id] for answer_id in said["answer_id"].to_pylist()]
+        columns = {"good": [turn.good for turn in found], "error": [turn.error for turn in found]}
+        for column, values in columns.items():
+            at = said.schema.get_field_index(column)
+            said = said.set_column(at, said.schema.field(at), pa.array(values, said.schema.field(at).type))
+        return said
+
+    def _human_rows(self, first: int, count: int) -> pa.Table:
+        config = self._config
+        exchanges = self._human()[first : first + count]
+        return talk_rows(
+            exchanges, self._tokenizer, config.curate.max_tokens, config.chat.system_prompt, HUMAN, first
+        )
+
+    def _safety_rows(self) -> pa.Table:
+        config = self._config
+        pairs = [(pair.context, pair.reply) for pair in load_safety_pairs()]
+        return talk_rows(pairs, self._tokenizer, config.curate.max_tokens, config.chat.system_prompt, SAFETY)
+
+    @cached_property
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            self._models.folder(self._plan.champion)
+        )
+        return tokenizer
+
+    # Learning
+
+    def _learn(self, n: int, parent: Path) -> None:
+        name, plan = self._name(n, "weights"), self._plan
+        if self._storage.is_published(name):
+            return
+        training_set = self._storage.verify(self._name(n, "set")) / "training_set.parquet"
+        with self._storage.publish(name) as folder:
+            metrics = train(
+                training_set,
+                parent,
+                folder,
+                self._config.train,
+                run_name=f"{self._config.name}-round-{plan.number:04d}-iteration-{n}",
+                storage_path=self._storage.path(plan.name, "training"),
+                seed=plan.seed,
+                on_step=lambda step: self._on_step(n, step),
+            )
+            write_json(folder / "training.json", metrics)
+
+    def _on_step(self, n: int, step: Mapping[str, Any]) -> None:
+        numbers = floats(step)
+        at = int(numbers.pop("step", 0))
+        self._metrics.log("train", numbers, round=self._plan.number, iteration=n, step=at)
+        left = (int(numbers.get("steps", 0)) - at) * numbers.get("seconds", 0.0)
+        which = f"iteration {n}, " if self._config.train.iterations > 1 else ""
+        self._say(
+            f"train: {which}step {at} of {int(numbers.get('steps', 0))}, loss {numbers.get('loss', 0):.3f}, "
+            f"about {left / 60:.0f} min left"
+        )
+
+    def _result(self, n: int) -> dict[str, Any]:
+        """{iteration, metrics, kept} and, where more than one iteration is asked for, human perplexity."""
+        name = self._name(n, "result")
+        if not self._storage.is_published(name):
+            weights = self._storage.path(self._name(n, "weights"))
+            result = {"iteration": n, "metrics": read_json(weights / "training.json"), "kept": True}
+            if self._config.train.iterations > 1:
+                before = self._champions_perplexity()
+                now = self._perplexity(weights)
+                # The first is all there is: whether it is any good is for the gates to say.
+                kept = n == 1 or now <= self._config.train.perplexity_stop * before
+                result |= {"perplexity": now, "champions_perplexity": before, "kept": kept}
+            with self._storage.publish(name) as folder:
+                write_json(folder / "result.json", result)
+            self._metrics.log("iteration", floats(result), round=self._plan.number)
+        result = read_json(self._storage.verify(name) / "result.json")
+        if "perplexity" in result:
+            self._say(
+                f"train: iteration {n}: human perplexity {result['perplexity']:.1f}, the champion's "
+                f"{result['champions_perplexity']:.1f}"
+                + ("" if result["kept"] else "; it rose too far, so this iteration is undone")
+            )
+        return result
+
+    def _champions_perplexity(self) -> float:
+        first = self._name(1, "result")
+        if self._storage.is_published(first):
+            return float(read_json(self._storage.verify(first) / "result.json")["champions_perplexity"])
+        return self._perplexity(self._models.folder(self._plan.champion))
+
+    def _perplexity(self, folder: Path) -> float:
+        config = self._config
+        asking = Asking("", Decoding(1), config.chat.max_context_tokens, config.model.dtype)
+        found = answer_on_ray(folder, {}, self._probe, asking, config.evaluate).perplexity
+        if found is None:
+            raise ValueError("perplexity needs human messages")
+        return found
+
+
+def _read(folder: Path) -> pa.Table:
+    return pq.read_table(folder / "training_set.parquet").cast(TRAINING_SCHEMA)
+
+
+def _samples(answers: pa.Table, seed: int) -> list[dict[str, Any]]:
+    rows = answers.select(["context", "text", "good"]).to_pylist()
+    return random.Random(seed).sample(rows, min(SAMPLES, len(rows)))
+
+
+def _total(each: list[dict[str, float]], last: dict[str, float]) -> dict[str, float]:
+    """The last kept iteration's metrics, with work and time summed over all."""
+    summed = {key: sum(metrics[key] for metrics in each) for key in _SUMMED if key in last}
+    return {**last, **summed, "iterations": len(each)}
+
+
+def _link(source: Path, target: Path) -> None:
+    """The files of a published folder under a second name; copied where the file system has no links."""
+    for path in sorted(source.rglob("*")):
+        if path.is_file() and path.name not in (MANIFEST, "training.json"):
+            place = target / path.relative_to(source)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(path, place)
+            except OSError:
+                shutil.copyfile(path, place)
+
+
+def _card(plan: RoundPlan, config: Config, iterations: int) -> str:
+    """The model card, in the hub's format."""
+    people = "simulated people" if config.talk.people == "simulated" else "people"
+    train = config.train
+    return (
+        f"---\ntags: [bb3x-ray, cringe]\n---\n# {plan.candidate}\n\n"
+        f"Trained by CRINGE in round {plan.number} from {plan.champion}, on what {people} said of its "
+        "replies.\n"
+        f"Training set: `{plan.name}/curate`. Verdict: `{plan.name}/evaluate/verdict.json`.\n\n"
+        f"Objective: {train.objective}, α {train.alpha:g}, k {train.k}, lr {train.lr:g}, "
+        f"{iterations} iteration(s) of {train.epochs} epoch(s), ZeRO stage {train.zero_stage}.\n\n"
+        "It may say false or hurtful things; see the verdict for how often it did on the prompt sets.\n"
+    )
