@@ -180,7 +180,7 @@ def models_import(
 
     parsed = load_config(config, overrides)
     from bb3x_ray.registry import Bootstrap, Registry
-    from bb3x_ray.rounds.material import add_version
+    from bb3x_ray.rounds.material import add_version, prompts_note
     from bb3x_ray.storage import Storage
 
     _quiet()
@@ -188,7 +188,7 @@ def models_import(
     version = add_version(registry, source)
     if registry.alias("champion") is None:
         registry.move_champion(Bootstrap(version), expected=None)
-    typer.echo(f"{version} from {source}: {registry.folder(version)}")
+    typer.echo(f"{version} from {source}{prompts_note(registry, version)}: {registry.folder(version)}")
 
 
 @models_app.command("list")

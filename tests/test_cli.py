@@ -16,6 +16,7 @@ from bb3x_ray import cli
 from bb3x_ray.registry import Registry
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.storage import Storage
+from tests.language.base_models import make_base_model
 
 ROOT = Path(__file__).parents[1]
 LOCAL = str(ROOT / "configs" / "local.yaml")
@@ -139,6 +140,14 @@ def test_import_of_a_folder_without_weights_leaves_nothing(bb3x: Command, tmp_pa
     registry = Registry(Storage(store), "models")
     assert registry.versions() == [] and registry.alias("champion") is None
     assert not list(store.rglob("*.json")) or {p.name for p in store.rglob("*.json")} == {"next.json"}
+
+
+def test_a_model_without_chat_template_is_said_to_get_plain_prompts(tmp_path: Path) -> None:
+    source, store = make_base_model(tmp_path / "base", "opt"), tmp_path / "store"
+    done = in_a_process("models", "import", str(source), "-c", LOCAL, f"storage.root={store}")
+    said = f"v0001 from {source} (without a chat template of its own: plain prompts): "
+    assert done.returncode == 0 and done.stdout.splitlines()[-1].startswith(said), done.stderr
+    assert Registry(Storage(store), "models").lineage("v0001")["chat_template"] == "plain"
 
 
 def test_import_of_pickled_weights_is_refused(bb3x: Command, tiny_model: Path, tmp_path: Path) -> None:

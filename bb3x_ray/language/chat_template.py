@@ -235,8 +235,8 @@ def _apply(tokenizer: PreTrainedTokenizerBase, runs: list[tuple[str, str]], ask:
 def _template(tokenizer: PreTrainedTokenizerBase) -> str:
     if not isinstance(tokenizer.chat_template, str):
         raise UserError(
-            "the model has no chat template (or several); take an instruction-tuned model, or set one "
-            "`chat_template` in its tokenizer_config.json."
+            "the model has no chat template (or several); `bb3x models import` gives plain prompts to one "
+            "that has none, or set one `chat_template` in its tokenizer_config.json."
         )
     if not tokenizer.is_fast:
         raise UserError(

@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging as transformers_logging
 
 from bb3x_ray.language.chat_template import check_template, end_of_turn_id
+from bb3x_ray.language.plain_prompt import give_plain_prompts
 from bb3x_ray.precision import fast_dtype
 from bb3x_ray.schemas.errors import UserError
 
@@ -57,13 +58,16 @@ def import_model(source: str, folder: Path, dtype: str = "float32") -> dict[str,
 
     source   "smollm2" (embedded in a package), a Hugging Face folder, or a name on the hub
     dtype    of the weights written; float32, since bfloat16 would swallow small later updates
-    Returns the facts for the lineage. Raises UserError with the cure when the source cannot be read.
+    A model without a chat template gets plain prompts. Returns the facts for the lineage.
+    Raises UserError with the cure when the source cannot be read or asked for a reply.
     """
     with _quiet():
         if source in _EMBEDDED:
             model, tokenizer, facts = _from_package(source)
         else:
             model, tokenizer, facts = _from_pretrained(source)
+        if give_plain_prompts(tokenizer, source):
+            facts["chat_template"] = "plain"
         check_template(tokenizer)
         _end_where_the_template_ends(model, tokenizer)
         nn.Module.to(model, dtype=_DTYPES[dtype])

@@ -95,10 +95,17 @@ def add_version(registry: Registry, source: str) -> str:
     return version
 
 
+def prompts_note(registry: Registry, version: str) -> str:
+    """A few words behind the name of a version that was imported without a chat template, else nothing."""
+    plain = registry.lineage(version).get("chat_template") == "plain"
+    return " (without a chat template of its own: plain prompts)" if plain else ""
+
+
 def _import_card(version: str, source: str) -> str:
     return (
-        f"---\ntags: [bb3x-ray]\n---\n# {version}\n\nImported from `{source}`, unchanged but for the file "
-        "format (safetensors).\nIt has learned from nobody here. Licence and limits are its source's.\n"
+        f"---\ntags: [bb3x-ray]\n---\n# {version}\n\nImported from `{source}`, its weights unchanged but "
+        "for the file format (safetensors).\nIt has learned from nobody here. Licence and limits are its "
+        "source's.\n"
     )
 
 

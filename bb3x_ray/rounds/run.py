@@ -11,7 +11,7 @@ from bb3x_ray.metrics import Metrics
 from bb3x_ray.registry import Registry
 from bb3x_ray.rounds.console import Speaker
 from bb3x_ray.rounds.control import judge_control
-from bb3x_ray.rounds.material import Material, first_version, load_material
+from bb3x_ray.rounds.material import Material, first_version, load_material, prompts_note
 from bb3x_ray.rounds.on_ray import connected, start_server
 from bb3x_ray.rounds.people import let_people_talk
 from bb3x_ray.rounds.report import write_report
@@ -37,7 +37,7 @@ def run(config: Config, say: Speaker) -> list[Verdict]:
         if not models.versions():
             say(f"importing {config.model.source} as v0001 (converted once)")
         champion = first_version(models, config.model.source)
-        say(f"champion: {champion}")
+        say(f"champion: {champion}{prompts_note(models, champion)}")
         stack.enter_context(connected(config.ray))
         server = None
         if config.talk.people == "simulated":

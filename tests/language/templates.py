@@ -4,13 +4,15 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from bb3x_ray.language.plain_prompt import PLAIN_TEMPLATE
 from tests.tiny import CHATML
 
+# ChatML itself (tests.tiny) is SmolLM's; with a system prompt of its own it is Qwen 2's.
 DEFAULT_SYSTEM = (
     "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are kind.<|im_end|>\n' }}{% endif %}"
     + CHATML
 )
-# A header with today's date, and every content trimmed.
+# A header with today's date, and every content trimmed (Llama 3.1 and later).
 DATED = (
     "{{ '<|im_start|>system\nToday is ' + strftime_now('%d %b %Y') + '\n\n' }}"
     "{% if messages and messages[0]['role'] == 'system' %}"
@@ -21,7 +23,14 @@ DATED = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n\n' }}{% endif %}"
 )
-# No system turn; the user begins; roles must alternate; another name for the assistant.
+# Roles between special tokens, words trimmed, one special token first and another than eos after every turn
+# (Llama 3).
+HEADED = (
+    "{{ bos_token }}{% for m in messages %}"
+    "{{ '<|head|>' + m['role'] + '<|words|>\n\n' + m['content'] | trim + '<|over|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|head|>assistant<|words|>\n\n' }}{% endif %}"
+)
+# No system turn; the user begins; roles must alternate; another name for the assistant (Gemma).
 ALTERNATING = (
     "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
     "{% for m in messages %}"
@@ -31,7 +40,7 @@ ALTERNATING = (
     "{{ '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>model\n' }}{% endif %}"
 )
-# Thoughts stand in the last reply only: the past changes as the conversation goes on.
+# Thoughts stand in the last reply only: the past changes as the conversation goes on (Qwen 3).
 THINKING = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}"
     "{% if m['role'] == 'assistant' and loop.last %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
@@ -57,8 +66,10 @@ GOOD = {
     "chatml": CHATML,
     "default_system": DEFAULT_SYSTEM,
     "dated": DATED,
+    "headed": HEADED,
     "alternating": ALTERNATING,
     "ends_replies_only": ENDS_REPLIES_ONLY,
+    "plain": PLAIN_TEMPLATE,
 }
 
 
@@ -67,5 +78,8 @@ def tokenizer_with(folder: Path, template: str | None, thinking: bool = True) ->
     tokenizer = AutoTokenizer.from_pretrained(folder)
     if thinking:
         tokenizer.add_tokens(["<think>", "</think>"])
+    if template == HEADED:
+        tokenizer.add_tokens(["<|first|>", "<|head|>", "<|words|>", "<|over|>"], special_tokens=True)
+        tokenizer.bos_token = "<|first|>"
     tokenizer.chat_template = template
     return tokenizer
