@@ -1,0 +1,110 @@
+"""Iterations on the tiny model: what is drawn depends on the question alone, and a collapse is undone."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from transformers import AutoTokenizer
+
+from bb3x_ray.classify.encoder import load_encoder
+from bb3x_ray.classify.pair_logistic import PairLogistic
+from bb3x_ray.classify.pairs import Pair
+from bb3x_ray.config import AnswersConfig, Config
+from bb3x_ray.data.curate import talk_rows
+from bb3x_ray.language.chat_template import Turn, prompt_ids
+from bb3x_ray.language.generation import Decoding
+from bb3x_ray.language.loading import load_model
+from bb3x_ray.language.perplexity import perplexity
+from bb3x_ray.metrics import Metrics
+from bb3x_ray.registry import Registry
+from bb3x_ray.rounds.round import RoundPlan
+from bb3x_ray.rounds.training import Training
+from bb3x_ray.schemas.learning import ANSWERS_SCHEMA
+from bb3x_ray.storage import Storage
+from bb3x_ray.train.on_ray.answers import answer_questions
+from tests.reward.make import conversation
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+PLAN = RoundPlan(1, 1, "v0001", "v0002", 0)
+PROBE = ["My dog is called Rex and he is four years old.", "The weather is nice, is it not?"]
+TALKS = [conversation(f"c{n}", f"p{n}", f"What do you think of number {n}?", "No idea.") for n in range(8)]
+
+
+def test_an_answer_depends_on_its_question_alone(ray_cluster: None, tiny_model: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    rows = [
+        {
+            "answer_id": f"m{n:02d}~0",
+            "context_id": f"m{n:02d}",
+            "prompt_ids": prompt_ids(tokenizer, [Turn("user", f"Tea number {n * n}?")], 100),
+        }
+        for n in range(12)
+    ]
+    asked = pa.Table.from_pylist(rows, schema=ANSWERS_SCHEMA)
+    decoding = Decoding(8, seed=3)
+    one = answer_questions(tiny_model, asked, decoding, AnswersConfig(max_batch=64), "float32")
+    backwards = asked.take(list(reversed(range(12))))
+    two = answer_questions(tiny_model, backwards, decoding, AnswersConfig(max_batch=2, actors=2), "float32")
+    assert one.equals(two) and one["answer_id"].to_pylist() == [row["answer_id"] for row in rows]
+    assert set(one["finish_reason"].to_pylist()) <= {"stop", "length"} and any(one["text"].to_pylist())
+    other = answer_questions(tiny_model, asked, replace(decoding, seed=4), AnswersConfig(), "float32")
+    assert other["text"] != one["text"]
+
+
+def test_an_iteration_after_which_people_surprise_the_model_is_undone(
+    ray_cluster: None, tiny_model: Path, storage: Storage
+) -> None:
+    """A rate at which a second iteration ruins the model: the candidate is what the first one made."""
+    models = Registry(storage, "models")
+    with models.publish(models.reserve(), {}, "") as folder:
+        for path in tiny_model.iterdir():
+            (folder / path.name).write_bytes(path.read_bytes())
+    encoder = load_encoder()
+    pairs = [Pair("Tea?", f"Yes, cup {n}.", float(n % 2)) for n in range(12)]
+    reward = storage.path("rewards/v0001")
+    reward.mkdir(parents=True)
+    PairLogistic.fit(pairs, encoder, 0.1).save(reward)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    with storage.publish("rounds/0001/curate") as folder:
+        own = talk_rows([("Hello", "I like tea and long walks by the sea.")] * 4, tokenizer, 64, "", "served")
+        pq.write_table(own, folder / "training_set.parquet")
+    train = {
+        "iterations": 3,
+        "objective": "pairwise_cringe",
+        "answers": {"per_context": 2},
+        "perplexity_stop": 1.01,
+        "lr": 0.03,
+        "epochs": 4,
+        "cpus_per_worker": 0.5,
+    }
+    config = Config.model_validate(
+        {
+            "train": train,
+            "model": {"dtype": "float32"},
+            "chat": {"max_new_tokens": 8},
+            "metrics": {"wandb": "disabled"},
+        }
+    )
+    said: list[str] = []
+    training = Training(
+        storage,
+        models,
+        config,
+        Metrics(storage.path("metrics"), config.metrics, "t"),
+        PLAN,
+        reward,
+        TALKS,
+        lambda: [],
+        PROBE,
+        said.append,
+    )
+    training.publish_candidate("rounds/0001/curate")
+    first, second = models.lineage("v0002")["iterations"]
+    assert first["kept"] and not second["kept"]
+    assert second["perplexity"] > 1.01 * second["champions_perplexity"]
+    assert any("this iteration is undone" in line for line in said)
+    of_candidate = perplexity(load_model(models.folder("v0002"), "float32"), PROBE).value
+    assert of_candidate == pytest.approx(first["perplexity"], rel=1e-4)
+    assert not list(storage.path("rounds/0001/iterations").glob("*/weights"))
