@@ -214,6 +214,8 @@ def models_list(config: ConfigOption = LOCAL, overrides: Overrides = None) -> No
             origin = f"control: {lineage['parent']} with {lineage['control']}, never to be served"
         elif "round" in lineage:
             origin = f"round {lineage['round']} from {lineage['parent']}, {_fate(storage, lineage['round'])}"
+        if "base" in lineage:
+            origin = f"{origin}, an adapter on {lineage['base']}"
         typer.echo(f"{version}  {origin}{'  champion' if version == champion else ''}")
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from bb3x_ray.schemas.errors import UserError
 
@@ -119,7 +120,7 @@ class CurateConfig(Section):
 
 
 class LoraConfig(Section):
-    """Adapters that learn in place of the whole weights, and are merged into them for publishing."""
+    """Adapters that learn in place of the whole weights."""
 
     r: int = Field(0, ge=0, description="rank of the adapters; 0: the whole model learns")
     alpha: int = Field(16, gt=0, description="what adapters add counts alpha / r times")
@@ -127,6 +128,17 @@ class LoraConfig(Section):
     targets: tuple[str, ...] = Field(
         (), description="names of layers, such as q_proj; empty: all linear ones"
     )
+    publish: Literal["merged", "adapter"] = Field(
+        "merged",
+        description="merged: a version has whole weights; adapter: it has the adapter only, in peft's files, "
+        "and stands on the version that it was trained from, which must be kept",
+    )
+
+    @model_validator(mode="after")
+    def _adapters_have_a_rank(self) -> "LoraConfig":
+        if self.publish == "adapter" and not self.r:
+            raise PydanticCustomError("no_rank", "publish=adapter needs a rank above 0, for instance r=16")
+        return self
 
 
 class AnswersConfig(Section):
@@ -201,6 +213,16 @@ class TrainConfig(Section):
     )
     max_failures: int = Field(1, ge=0, description="how often dead workers are replaced")
     checkpoint_every: int = Field(50, ge=0, description="steps between checkpoints; 0: none")
+
+    @model_validator(mode="after")
+    def _adapters_stand_on_versions(self) -> "TrainConfig":
+        if self.lora.publish == "adapter" and self.iterations > 1:
+            raise PydanticCustomError(
+                "adapters_of_iterations",
+                "lora.publish=adapter needs iterations=1: a later iteration's adapter stands on weights that "
+                "are not kept",
+            )
+        return self
 
 
 class GateConfig(Section):

@@ -38,6 +38,14 @@ class Rollback:
 
 Move = Bootstrap | Promotion | Rollback
 
+ADAPTER_CONFIG = "adapter_config.json"  # peft's name
+
+
+def base_of(folder: Path) -> str | None:
+    """The version that a folder with an adapter only stands on; None for one with whole weights."""
+    about = folder / ADAPTER_CONFIG
+    return str(read_json(about)["base_model_name_or_path"]) if about.is_file() else None
+
 
 class Registry:
     """Versions of one kind: `models`, `rewards` or `judges` under the storage root."""
@@ -56,18 +64,37 @@ class Registry:
 
     @contextmanager
     def publish(self, version: str, lineage: dict[str, Any], card: str) -> Iterator[Path]:
-        """Yield the folder to fill with weights; adds lineage.json and README.md, manifest last."""
+        """Yield the folder to fill with weights; adds lineage.json and README.md, manifest last.
+
+        The lineage of an adapter names its base, which has to be a published version.
+        """
         with self.storage.publish(f"{self.kind}/{version}", kind=self.kind, version=version) as folder:
             yield folder
-            write_json(folder / "lineage.json", {"version": version, **lineage})
+            base = base_of(folder)
+            if base is not None and not self.is_published(base):
+                raise ValueError(f"{version} is an adapter on {base}, which is not published")
+            on = {} if base is None else {"base": base}
+            write_json(folder / "lineage.json", {"version": version, **lineage, **on})
             (folder / "README.md").write_text(card, encoding="utf-8")
 
     def is_published(self, version: str) -> bool:
         return self.storage.is_published(f"{self.kind}/{version}")
 
     def folder(self, version: str) -> Path:
-        """The version's folder, every hash verified. Raises UserError naming what is wrong (law 9)."""
-        return self.storage.verify(f"{self.kind}/{version}")
+        """The version's folder, every hash verified, of an adapter's base as well.
+
+        Raises UserError naming what is wrong (law 9).
+        """
+        folder = self.storage.verify(f"{self.kind}/{version}")
+        base = base_of(folder)
+        if base is not None:
+            try:
+                self.folder(base)
+            except UserError as error:
+                raise UserError(
+                    f"{self.kind}/{version} is an adapter on {base}, which cannot be used: {error}"
+                ) from None
+        return folder
 
     def lineage(self, version: str) -> dict[str, Any]:
         lineage: dict[str, Any] = read_json(self._folder() / version / "lineage.json")

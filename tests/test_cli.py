@@ -178,6 +178,21 @@ def test_versions_are_listed_with_their_origin(
     assert capsys.readouterr().out.split() == ["v0001", str(tiny_model), "champion"]
 
 
+def test_an_adapter_is_listed_with_its_base(
+    imported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = shutil.copytree(imported, tmp_path / "store")
+    registry = Registry(Storage(store), "models")
+    with registry.publish(registry.reserve(), {"parent": "v0001", "round": 1}, "") as folder:
+        (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "v0001"}')
+    monkeypatch.setattr(sys, "argv", ["bb3x", "models", "list", "-c", LOCAL, f"storage.root={store}"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert not end.value.code
+    listed = capsys.readouterr().out.splitlines()
+    assert listed[1] == "v0002  round 1 from v0001, not judged yet, an adapter on v0001"
+
+
 @pytest.mark.parametrize("command", ["run", "serve"])
 def test_an_altered_byte_in_the_champion_is_found_before_anything_starts(
     bb3x: Command, imported: Path, tmp_path: Path, command: str

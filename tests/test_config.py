@@ -91,6 +91,21 @@ def test_a_wrong_value_names_file_and_key_and_not_the_value(tmp_path: Path, text
     assert "many" not in sentence and "fast" not in sentence and "\n" not in sentence
 
 
+def test_an_adapter_needs_a_rank(tmp_path: Path) -> None:
+    sentence = complaint(tmp_path, "train: {lora: {publish: adapter}}")
+    assert "train.lora: publish=adapter needs a rank above 0, for instance r=16." in sentence
+
+
+def test_adapters_and_iterations_do_not_go_together(tmp_path: Path) -> None:
+    text = "train: {lora: {r: 8, publish: adapter}, iterations: 2}"
+    assert "train: lora.publish=adapter needs iterations=1" in complaint(tmp_path, text)
+
+
+def test_a_wrong_key_in_a_list_of_sections_names_the_right_one(tmp_path: Path) -> None:
+    sentence = complaint(tmp_path, "", ["train.mix=[{source: safety, weight: 1, wieght: 1}]"])
+    assert "unknown key 'train.mix.0.wieght'; did you mean 'train.mix.0.weight'?" in sentence
+
+
 def test_a_value_where_a_section_belongs(tmp_path: Path) -> None:
     assert "train is a section" in complaint(tmp_path, "train: 3")
 

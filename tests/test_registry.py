@@ -1,9 +1,12 @@
 """Versions are numbered once; the champion moves by three moves and no other (law 8)."""
 
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -158,3 +161,42 @@ def test_there_is_nothing_to_roll_back_to_at_first(two: Registry) -> None:
 
 def test_aliases_are_no_versions(two: Registry) -> None:
     assert two.versions() == ["v0001", "v0002"]
+
+
+# adapters
+
+
+def adapter(registry: Registry, base: str) -> str:
+    version = registry.reserve()
+    with registry.publish(version, {"parent": base}, "# card\n") as folder:
+        (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+    return version
+
+
+def test_an_adapter_names_its_base_and_needs_it(registry: Registry) -> None:
+    assert adapter(registry, published(registry)) == "v0002" and adapter(registry, "v0002") == "v0003"
+    assert registry.lineage("v0003")["base"] == "v0002" and "base" not in registry.lineage("v0001")
+    assert registry.folder("v0003").name == "v0003"
+
+
+def test_a_base_that_is_not_published_is_refused(registry: Registry) -> None:
+    with pytest.raises(ValueError, match="v0001 is an adapter on v0007, which is not published"):
+        adapter(registry, "v0007")
+    assert registry.versions() == []
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lambda folder: (folder / "weights").write_text("v9001"), "v0001/weights was altered"),
+        (shutil.rmtree, "v0001 is not there"),
+    ],
+)
+def test_an_adapter_on_a_version_that_was_harmed_is_refused(
+    registry: Registry, harm: Callable[[Path], Any], words: str
+) -> None:
+    adapter(registry, adapter(registry, published(registry)))
+    harm(registry.storage.path("models", "v0001"))
+    with pytest.raises(UserError, match=f"models/v0002 is an adapter on v0001, .*{words}") as caught:
+        registry.folder("v0003")
+    assert "models/v0003 is an adapter on v0002" in str(caught.value) and "\n" not in str(caught.value)

@@ -22,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 
 from bb3x_ray.language.chat_template import check_template, end_of_turn_id
 from bb3x_ray.language.plain_prompt import give_plain_prompts
+from bb3x_ray.language.weights import load_causal
 from bb3x_ray.precision import fast_dtype
 from bb3x_ray.schemas.errors import UserError
 
@@ -83,11 +84,11 @@ def import_model(source: str, folder: Path, dtype: str = "float32") -> dict[str,
 
 
 def load_model(folder: Path, dtype: str = "auto", device: str = "auto") -> ChatModel:
-    """Load a safetensors folder for inference.
+    """Load a safetensors folder for inference; an adapter is added to its base, in the folder beside it.
 
     dtype    auto: bfloat16 where the hardware multiplies it, else float32
     device   auto: the GPU where there is one
-    Raises UserError when weights are missing or the chat template cannot be used.
+    Raises UserError when weights, or an adapter's base, are missing or the chat template cannot be used.
     """
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     _require_safetensors(folder)
@@ -142,6 +143,8 @@ def _read(name: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTok
     """A folder or a model on the hub, from safetensors alone and without code of its own."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        if Path(name).is_dir():
+            return load_causal(Path(name), dtype), tokenizer
         model = AutoModelForCausalLM.from_pretrained(
             name, dtype=dtype, use_safetensors=True, trust_remote_code=False
         )

@@ -1,12 +1,17 @@
-"""LoRA through peft: small matrices learn beside the frozen weights, and are merged into them in the end."""
+"""LoRA through peft: small matrices learn beside the frozen weights; in the end they are merged into them, or
+published by themselves."""
 
+from pathlib import Path
 from typing import Any
 
+from safetensors.torch import save_file
 from torch import Tensor
 
 from bb3x_ray.config import LoraConfig
+from bb3x_ray.language.weights import ADAPTER, ADAPTER_PREFIX, adapted
 from bb3x_ray.schemas.errors import UserError
 
+PART = ".lora_"  # in the name of every weight of an adapter
 _NAME = "default"  # peft's own name of the one adapter
 
 
@@ -26,7 +31,8 @@ def add_adapters(model: Any, config: LoraConfig) -> Any:
         task_type="CAUSAL_LM",
     )
     try:
-        return peft.get_peft_model(model, about).get_base_model()
+        # In the weights' own type: DeepSpeed wants one type for all of them.
+        return peft.get_peft_model(model, about, autocast_adapter_dtype=False).get_base_model()
     except ValueError as error:
         if "arget modules" not in str(error):
             raise
@@ -40,11 +46,25 @@ def merge(state: dict[str, Tensor], config: LoraConfig) -> dict[str, Tensor]:
     """The state of the model without adapters: W + (alpha / r) · B A, summed in float32."""
     merged = {}
     for name, value in state.items():
-        layer, adapted, rest = name.partition(".base_layer.")
-        if ".lora_" in name:
+        layer, has_adapter, rest = name.partition(".base_layer.")
+        if PART in name:
             continue
-        if adapted and rest == "weight":
-            down, up = (state[f"{layer}.lora_{side}.{_NAME}.weight"].float() for side in ("A", "B"))
-            value = (value.float() + config.alpha / config.r * (up @ down)).to(value.dtype)
-        merged[f"{layer}.{rest}" if adapted else name] = value
+        if has_adapter and rest == "weight":
+            down, up = (state[f"{layer}.lora_{side}.{_NAME}.weight"] for side in ("A", "B"))
+            value = adapted(value, down, up, config.alpha / config.r).to(value.dtype)
+        merged[f"{layer}.{rest}" if has_adapter else name] = value
     return merged
+
+
+def save_adapter(model: Any, state: dict[str, Tensor], base: str, out: Path) -> None:
+    """peft's two files in `out`: the adapter of `model`, its weights as in `state`, on the version `base`."""
+    tensors = {
+        ADAPTER_PREFIX + name.replace(f".{_NAME}.", "."): value.detach().cpu().contiguous()
+        for name, value in state.items()
+        if PART in name
+    }
+    save_file(tensors, out / ADAPTER, metadata={"format": "pt"})
+    about = model.peft_config[_NAME]
+    about.base_model_name_or_path, about.inference_mode = base, True
+    about.target_modules = sorted(about.target_modules)  # a set, whose order is another in every process
+    about.save_pretrained(out)

@@ -9,13 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bb3x_ray.language.weights import load_causal
+from bb3x_ray.registry import ADAPTER_CONFIG
 from bb3x_ray.schemas.errors import UserError
+from bb3x_ray.train.adapters import PART, save_adapter
 from bb3x_ray.train.attention import Packing, segment_arguments, use_packing
 from bb3x_ray.train.batches import Batch
 from bb3x_ray.train.step import Head, hidden_states
 
-# What save_pretrained writes itself, and what describes the parent rather than its child.
-_NOT_COPIED = {"config.json", "generation_config.json", "MANIFEST.json", "lineage.json"}
+# What describes the parent rather than its child, and what save_pretrained writes itself.
+_PARENTS_OWN = {"MANIFEST.json", "lineage.json", ADAPTER_CONFIG}
+_WRITTEN = {"config.json", "generation_config.json"}
 _COPIED_SUFFIXES = {".json", ".txt", ".model", ".jinja"}
 
 # Same device, same arithmetic: the reloaded model should agree to the last bit. What is allowed, relative to
@@ -26,15 +30,14 @@ LOGIT_TOLERANCE = {torch.float32: 1e-4, torch.float16: 3e-3, torch.bfloat16: 2e-
 Gather = Callable[[list[nn.Parameter]], AbstractContextManager[Any]]
 
 
-def load_parent(folder: Path) -> Any:
-    """A causal model in float32, from safetensors only. Raises UserError when the folder has no weights."""
-    from transformers import AutoModelForCausalLM  # late: Ray's controller imports this room and needs none
+def load_parent(folder: Path, base: Path | None = None) -> Any:
+    """A causal model in float32, from safetensors only. Raises UserError when the folder has no weights.
 
+    base   where the version that an adapter in `folder` stands on lies; None: beside it
+    """
     if not any(folder.glob("*.safetensors")):
         raise UserError(f"{folder}: no safetensors weights there; import the model again.")
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
-    )
+    model = load_causal(folder, torch.float32, base)
     model.config.use_cache = False
     return model
 
@@ -67,19 +70,25 @@ def live_logits(model: Any, probe: Batch, packing: Packing) -> Tensor:
     return logits.squeeze(0).float()
 
 
-def whole_state(model: nn.Module, gather: Gather | None, keep: bool) -> dict[str, Tensor]:
+def whole_state(
+    model: nn.Module, gather: Gather | None, keep: bool, adapter_only: bool = False
+) -> dict[str, Tensor]:
     """The model's state; with `gather` (ZeRO stage 3) each weight is made whole in turn on every rank.
 
     Only ranks with `keep` hold a copy, on the CPU.
     """
-    if gather is None:
-        return dict(model.state_dict())
     parameters = dict(model.named_parameters(remove_duplicate=True))
+    if adapter_only:
+        parameters = {name: value for name, value in parameters.items() if PART in name}
+    if gather is None:
+        return dict(parameters if adapter_only else model.state_dict())
     state = {}
     for name, parameter in parameters.items():
         with gather([parameter]):
             if keep:
                 state[name] = parameter.detach().cpu().clone()
+    if adapter_only:
+        return state
     # Buffers are not sharded. Tied weights have one name here; save_pretrained knows the other.
     persistent = set(model.state_dict())
     return state | {name: value for name, value in model.named_buffers() if name in persistent}
@@ -92,26 +101,52 @@ def write_model(model: Any, state: dict[str, Tensor], parent: Path, out: Path) -
     below what bfloat16 weights can hold.
     """
     out.mkdir(parents=True, exist_ok=True)
+    _check_values(state)
+    model.config.use_cache = True
+    model.save_pretrained(out, state_dict=state)
+    _copy(parent, out, without=_PARENTS_OWN | _WRITTEN)
+
+
+def write_adapter(model: Any, state: dict[str, Tensor], parent: Path, out: Path) -> None:
+    """Fill `out` with the adapter alone, and its base's, the parent's, config and tokenizer files."""
+    out.mkdir(parents=True, exist_ok=True)
+    _check_values(state)
+    save_adapter(model, state, parent.name, out)
+    _copy(parent, out, without=_PARENTS_OWN)
+
+
+def _check_values(state: dict[str, Tensor]) -> None:
     empty = [name for name, value in state.items() if value.numel() == 0]
     if empty:
         raise RuntimeError(f"weights without values: {', '.join(empty[:3])}")
-    model.config.use_cache = True
-    model.save_pretrained(out, state_dict=state)
+
+
+def _copy(parent: Path, out: Path, without: set[str]) -> None:
     for path in sorted(parent.iterdir()):
-        ours = path.name not in _NOT_COPIED and not path.name.endswith(".safetensors.index.json")
+        ours = path.name not in without and not path.name.endswith(".safetensors.index.json")
         if path.is_file() and path.suffix in _COPIED_SUFFIXES and ours:
             shutil.copyfile(path, out / path.name)
 
 
 @torch.no_grad()
 def check_export(
-    out: Path, probe: Batch, live: Tensor, packing: Packing, dtype: torch.dtype = torch.float32
+    out: Path,
+    probe: Batch,
+    live: Tensor,
+    packing: Packing,
+    dtype: torch.dtype = torch.float32,
+    base: Path | None = None,
 ) -> float:
     """The largest difference between the logits of the folder and of the live model (of `dtype`) on `probe`.
 
+    One process reads the whole model for this, however it was sharded.
+
+    base   where the version that an adapter in `out` stands on lies; None: beside it
     Raises RuntimeError above LOGIT_TOLERANCE of that type (relative to the largest logit, at least 1).
     """
-    reloaded = load_parent(out).to(live.device, dtype)
+    reloaded = load_parent(out, base).to(live.device)
+    for parameter in reloaded.parameters():  # not the buffers: DeepSpeed leaves those in float32 too
+        parameter.data = parameter.data.to(dtype)
     use_packing(reloaded, packing)
     difference = float((live_logits(reloaded, probe, packing) - live).abs().max())
     if not difference <= LOGIT_TOLERANCE[dtype] * max(1.0, float(live.abs().max())):

@@ -4,7 +4,11 @@ import shutil
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from bb3x_ray.language.weights import WeightFiles
+from bb3x_ray.registry import ADAPTER_CONFIG
 
 ABOUT_PARENT = {"MANIFEST.json", "README.md", "lineage.json"}  # the copy gets its own
 
@@ -12,15 +16,21 @@ ABOUT_PARENT = {"MANIFEST.json", "README.md", "lineage.json"}  # the copy gets i
 def shuffle_weights(parent: Path, out: Path, seed: int) -> None:
     """Copy the model in `parent` to `out`, the entries of every weight matrix permuted at random.
 
-    Each matrix keeps its values, so norms and histograms say nothing; only the learning is gone.
+    Each matrix keeps its values, so norms and histograms say nothing; only the learning is gone. Where the
+    parent is an adapter, the copy has whole weights.
     """
     generator = torch.Generator().manual_seed(seed)
-    for path in sorted(p for p in parent.iterdir() if p.is_file() and p.name not in ABOUT_PARENT):
-        if path.suffix != ".safetensors":
+    files = WeightFiles(parent)
+    skipped = ABOUT_PARENT | {ADAPTER_CONFIG}
+    for path in [*parent.iterdir(), *files.root.glob("*.safetensors.index.json")]:
+        if path.is_file() and path.suffix != ".safetensors" and path.name not in skipped:
             shutil.copy2(path, out / path.name)
-            continue
-        shuffled = {
-            name: tensor.flatten()[torch.randperm(tensor.numel(), generator=generator)].view_as(tensor)
-            for name, tensor in load_file(path).items()
-        }
+    for path in sorted(files.root.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            names = sorted(file.keys())
+        shuffled = {}
+        for name in names:
+            tensor = files.read(name)
+            order = torch.randperm(tensor.numel(), generator=generator)
+            shuffled[name] = tensor.flatten()[order].view_as(tensor)
         save_file(shuffled, out / path.name, metadata={"format": "pt"})

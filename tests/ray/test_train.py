@@ -1,5 +1,6 @@
 """Real DeepSpeed under Ray Train on the tiny model: sharding changes nothing, and failures say why."""
 
+import itertools
 import json
 import os
 import random
@@ -17,8 +18,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from bb3x_ray.config import LoraConfig, TrainConfig
+from bb3x_ray.language.loading import load_model
+from bb3x_ray.registry import Registry
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.learning import TRAINING_SCHEMA
+from bb3x_ray.storage import Storage
 from bb3x_ray.train.on_ray import TrainingError, train
 
 pytestmark = pytest.mark.ray
@@ -162,6 +166,42 @@ def test_adapters_learn_and_are_merged(
     changed = {name for name in start if not torch.equal(start[name], weights[name])}
     assert weights.keys() == start.keys()
     assert changed == {name for name in start if "q_proj" in name}
+
+
+@torch.no_grad()
+def logits_of(folder: Path) -> torch.Tensor:
+    return load_model(folder, "float32", "cpu").model(torch.tensor([[5, 6, 7, 8, 9, 10]])).logits
+
+
+def test_adapters_are_published_alone_round_after_round(
+    ray_cluster: None, training_set: Path, tiny_model: Path, storage: Storage
+) -> None:
+    """Two sharded workers, then one, each on the version before; what is learned twice is whole again."""
+    models = Registry(storage, "models")
+    with models.publish(models.reserve(), {}, "") as folder:
+        shutil.copytree(tiny_model, folder, dirs_exist_ok=True)
+    lora = LoraConfig(r=4, publish="adapter")
+    config = CONFIG.model_copy(update={"lora": lora, "workers": 2, "zero_stage": 3})
+    one = CONFIG.model_copy(update={"lora": lora, "dtype": "bfloat16"})
+    logits = [logits_of(models.folder("v0001"))]
+    for parent, settings in (("v0001", config), ("v0002", one)):
+        version = models.reserve()
+        with models.publish(version, {"parent": parent}, "") as folder:
+            train(
+                training_set,
+                models.folder(parent),
+                folder,
+                settings,
+                run_name=version,
+                storage_path=storage.path("runs"),
+                seed=1,
+            )
+        assert [path.name for path in models.folder(version).glob("*.safetensors")] == [
+            "adapter_model.safetensors"
+        ]
+        assert models.lineage(version)["base"] == parent
+        logits.append(logits_of(models.folder(version)))
+    assert all(float((b - a).abs().max()) > 1e-3 for a, b in itertools.pairwise(logits))
 
 
 def kill_workers_after(step: int, killed: list[int]) -> Callable[[dict[str, Any]], None]:

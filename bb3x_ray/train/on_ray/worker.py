@@ -199,10 +199,14 @@ def _export(
     model, packing = engine.module.model, exact(engine.module.packing)
     use_packing(model, packing)
     live = export.live_logits(model, probe, packing)
-    state = export.whole_state(model, deep.gather(engine), keep=place.rank == 0)
-    if place.rank == 0:
-        state = merge(state, config.lora) if config.lora.r else state
-        export.write_model(model, state, parent, out)
-        export.check_export(out, probe, live, packing, model.dtype)
-    if place.world > 1:
-        dist.barrier()
+    adapter = config.lora.publish == "adapter"
+    state = export.whole_state(model, deep.gather(engine), keep=place.rank == 0, adapter_only=adapter)
+
+    def write() -> None:
+        if adapter:
+            export.write_adapter(model, state, parent, out)
+        else:
+            export.write_model(model, merge(state, config.lora) if config.lora.r else state, parent, out)
+        export.check_export(out, probe, live, packing, model.dtype, base=parent if adapter else None)
+
+    _together(write if place.rank == 0 else lambda: None, place.world)
