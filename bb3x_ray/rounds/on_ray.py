@@ -3,6 +3,9 @@
 import logging
 import os
 import secrets
+import signal
+import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,23 +48,43 @@ def connected(config: RayConfig) -> Iterator[None]:
         "ignore_reinit_error": True,
     }
     already = ray.is_initialized()
-    if already:
-        pass
-    elif joins:
-        ray.init(address=config.address or "auto", **quiet)
-    else:
-        ray.init(
-            address="local",
-            num_cpus=config.num_cpus,
-            object_store_memory=config.object_store_mb * 1_000_000,
-            include_dashboard=False,
-            **quiet,
-        )
+    if not already:
+        if joins:
+            about: dict[str, Any] = {"address": config.address or "auto"}
+        else:
+            about = {
+                "address": "local",
+                "num_cpus": config.num_cpus,
+                "object_store_memory": config.object_store_mb * 1_000_000,
+                "include_dashboard": False,
+            }
+        with _without(b"Set ray log level from environment variable"):
+            ray.init(**about, **quiet)
+        if threading.current_thread() is threading.main_thread():
+            # Ray's own handler ends the process with a trace of addresses.
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
         if not already:
             ray.shutdown()
+
+
+@contextmanager
+def _without(words: bytes) -> Iterator[None]:
+    """Of what a library writes to stderr meanwhile, leave out lines with `words`: no setting turns them off."""
+    with tempfile.TemporaryFile() as held:
+        stderr = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            held.seek(0)
+            for line in held:
+                if words not in line:
+                    os.write(2, line)
 
 
 class FindModel:

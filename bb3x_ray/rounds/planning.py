@@ -68,12 +68,13 @@ def round_size(config: Config, rows: int | None = None) -> RoundSize:
     """How much a round of this config learns from, by the people it expects."""
     talk, judged, human = config.talk, config.evaluate, config.curate.human_rows
     talks = (talk.helpers + talk.trolls) * talk.conversations_per_person
+    asked = config.train.answers
     turn = 2 * _MESSAGE_TOKENS
     tokens = talks * talk.turns_per_conversation * turn + human * turn + (talks + human) * _MESSAGE_TOKENS
     return RoundSize(
         rows=rows or max(1, talks + human),
         row_tokens=min(config.curate.max_tokens, tokens // max(1, talks + human) or turn),
-        answers=talks * talk.turns_per_conversation,
+        answers=(asked.contexts or talks * talk.turns_per_conversation) * asked.per_context,
         judged=4 * (judged.standard + judged.adversarial),  # sets A and B, candidate and champion
         reply_tokens=config.chat.max_new_tokens,
         batch=config.serve.max_batch,

@@ -74,18 +74,21 @@ def start_run(config: Path) -> subprocess.Popen[str]:
     )
 
 
-def run_until(config: Path, words: str) -> list[str]:
-    """Run until a line with `words` is printed, then kill the driver. Returns what was printed."""
+def run_until(config: Path, words: str, how: signal.Signals = signal.SIGKILL) -> list[str]:
+    """Run until a line with `words` is printed, then stop the driver. Returns all lines that were printed."""
     process = start_run(config)
     lines = []
     assert process.stdout
     for line in process.stdout:
         lines.append(line)
         if words in line:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            return lines
-    raise AssertionError(f"{words!r} was never printed:\n{''.join(lines)}")
+            process.send_signal(how)
+            break
+    else:
+        raise AssertionError(f"{words!r} was never printed:\n{''.join(lines)}")
+    rest = [] if how == signal.SIGKILL else list(process.stdout)  # after a kill Ray's processes hold the pipe
+    assert process.wait() == (-how if how == signal.SIGKILL else 130)
+    return lines + rest
 
 
 def run_whole(config: Path) -> str:
@@ -126,7 +129,8 @@ def test_killed_anywhere_it_goes_on(tmp_path: Path) -> None:
     """From one pinned slice: killed in every step, and undisturbed, with the same verdict and weights."""
     disturbed = tmp_path / "disturbed"
     config = write_config(tmp_path, disturbed, rounds=1, train=TWICE)
-    run_until(config, "collect:")
+    stopped_kindly = run_until(config, "collect:", signal.SIGTERM)
+    assert "bb3x: stopped; the same command goes on" in stopped_kindly[-1], stopped_kindly
     undisturbed = tmp_path / "undisturbed"
     shutil.copytree(disturbed, undisturbed)
     for words in ("score:", "train: iteration 2, step 1", "v0002 answers", "evaluate:"):
