@@ -72,7 +72,7 @@ def connected(config: RayConfig) -> Iterator[None]:
 
 @contextmanager
 def _without(words: bytes) -> Iterator[None]:
-    """Of what a library writes to stderr meanwhile, leave out lines with `words`: no setting turns them off."""
+    """Leave lines with `words`, which no setting turns off, out of what is written to stderr meanwhile."""
     with tempfile.TemporaryFile() as held:
         stderr = os.dup(2)
         os.dup2(held.fileno(), 2)
