@@ -100,7 +100,10 @@ def _interleaved(jobs: dict[str, Job], repeats: int, aside: Path, console: Conso
     for repeat in range(repeats):
         # There and back again: a machine that grows slower favours no arm.
         for arm in list(jobs) if repeat % 2 == 0 else reversed(list(jobs)):
-            with console.status(f"repeat {repeat + 1} of {repeats}: {arm}"):
+            under_way = f"repeat {repeat + 1} of {repeats}: {arm}"
+            if not console.is_terminal:
+                console.print(under_way)
+            with console.status(under_way):
                 runs[arm].append(_in_process(jobs[arm], aside))
     return runs
 
