@@ -4,7 +4,7 @@ export RAY_USAGE_STATS_ENABLED = 0
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev browser demo serve test check bench bench-train
+.PHONY: help setup setup-dev browser demo serve test test-slow check bench bench-train
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ check: setup-dev ## lint, format, types, the laws, and unit tests
 
 bench: setup-dev ## what is claimed of speed, measured side by side
 	$(BIN)/python -m benchmarks
+
+test-slow: setup-dev ## the tests that take longer: every ZeRO stage, precision and offload
+	$(BIN)/pytest -m slow
 
 bench-train: .venv/.bench ## a training step beside its peers: about half an hour, alone on the machine
 	$(BIN)/python -m benchmarks.train $(ARGS)
