@@ -200,3 +200,13 @@ def test_the_manifest_holds_what_is_told_about_it(storage: Storage) -> None:
         pass
     manifest = json.loads((storage.path("a/b") / MANIFEST).read_text())
     assert manifest == {"kind": "models", "version": "v0001", "files": {}}
+
+
+def test_what_is_discarded_is_gone_and_may_be_published_again(storage: Storage) -> None:
+    for text in ("old", "new"):
+        with storage.publish("a/b") as folder:
+            (folder / "rows.txt").write_text(text)
+        assert (storage.verify("a/b") / "rows.txt").read_text() == text
+        storage.discard("a/b")
+        assert not storage.is_published("a/b") and everything(storage) == []
+    storage.discard("a/b")
