@@ -5,6 +5,7 @@ A version may hold an adapter only, in peft's file format: for some matrices W o
 in float32, in a plain model. A base may be an adapter itself.
 """
 
+import math
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -67,10 +68,19 @@ class WeightFiles:
     @cached_property
     def files(self) -> dict[str, Path]:
         """Which file holds the tensor of that name."""
-        found: dict[str, Path] = {}
+        return {name: path for name, (path, _) in self._headers.items()}
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the tensors in the files; none is read for it."""
+        return {name: shape for name, (_, shape) in self._headers.items()}
+
+    @cached_property
+    def _headers(self) -> dict[str, tuple[Path, tuple[int, ...]]]:
+        found: dict[str, tuple[Path, tuple[int, ...]]] = {}
         for path in sorted(self.root.glob("*.safetensors")):
             with safe_open(path, framework="pt") as file:
-                found |= dict.fromkeys(file.keys(), path)
+                found |= {name: (path, tuple(file.get_slice(name).get_shape())) for name in file.keys()}
         return found
 
     def read(self, name: str) -> Tensor:
@@ -83,13 +93,33 @@ class WeightFiles:
         return value
 
 
+def check_fits(files: WeightFiles, model: Any) -> None:
+    """Raise UserError unless the files hold every weight of the model, and nothing that it has no place for.
+
+    Numbers are counted, because transformers may join tensors while it reads them (those of experts).
+
+    model   may be on torch's meta device
+    """
+    tied = set(model.all_tied_weights_keys)  # second names, which a file may have or not
+    takes = {name: tuple(value.shape) for name, value in model.state_dict().items() if name not in tied}
+    holds = {name: shape for name, shape in files.shapes.items() if name not in tied}
+    wanted, held = (sum(map(math.prod, shapes.values())) for shapes in (takes, holds))
+    if wanted != held:
+        odd = sorted(name for name in {*takes, *holds} if takes.get(name) != holds.get(name))
+        raise UserError(
+            f"{files.root}: its files hold {held:,} weights where a {model.config.model_type} takes "
+            f"{wanted:,}; the first that differs is {odd[0]}; import the model again."
+        )
+
+
 class _Adapter:
     """peft's files of one adapter: `sides` are (A, B) by the name of the weight that they change."""
 
     def __init__(self, folder: Path) -> None:
         about, tensors = read_json(folder / ADAPTER_CONFIG), load_file(folder / ADAPTER)
         option = next((option for option in _UNKNOWN if about.get(option)), None)
-        layers = {name.removesuffix(".lora_A.weight") for name in tensors if name.endswith(".lora_A.weight")}
+        ends = ".lora_A.weight"  # sorted: all workers have to come to the same order
+        layers = sorted(name.removesuffix(ends) for name in tensors if name.endswith(ends))
         if option or 2 * len(layers) != len(tensors):
             raise UserError(
                 f"{folder}: only plain LoRA adapters can be read, not {option or 'other tensors'}; merge it "

@@ -140,7 +140,7 @@ def _memory_table(plan: Plan) -> Table:
         if getattr(plan.gpu, part):
             table.add_row(words, _gib(getattr(plan.gpu, part)))
     table.add_row("at the worst moment of a step", _gib(plan.gpu.training), style="bold")
-    table.add_row("while the whole model is read", _gib(plan.gpu.start + plan.gpu.beside))
+    table.add_row("while the model is read", _gib(plan.gpu.start + plan.gpu.beside))
     table.add_row("while the export is checked", _gib(plan.gpu.resident + plan.gpu.export))
     table.add_row("it can use", _gib(plan.machines.usable(plan.setup.workers)), end_section=True)
     if not plan.machines.gpu.is_cpu:

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ from bb3x_ray.language.weights import load_causal
 from bb3x_ray.registry import ADAPTER_CONFIG
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.train.adapters import PART, save_adapter
-from bb3x_ray.train.attention import Packing, segment_arguments, use_packing
+from bb3x_ray.train.attention import Packing, exact, segment_arguments, use_packing
 from bb3x_ray.train.batches import Batch
-from bb3x_ray.train.step import Head, hidden_states
+from bb3x_ray.train.step import ConversationLoss, hidden_states
 
 # What describes the parent rather than its child, and what save_pretrained writes itself.
 _PARENTS_OWN = {"MANIFEST.json", "lineage.json", ADAPTER_CONFIG}
@@ -43,15 +43,20 @@ def load_parent(folder: Path, base: Path | None = None) -> Any:
 
 
 @torch.no_grad()
-def check_head(model: Any, probe: Batch, packing: Packing) -> None:
+def check_head(module: ConversationLoss, probe: Batch, gather: Gather | None = None) -> None:
     """Raise UserError for a model that does to its logits what `Head` does not know.
 
-    The loss multiplies by the head itself, on labelled tokens only, and would miss such a change.
+    The loss multiplies by the head itself, on labelled tokens only, and would miss such a change. Under ZeRO
+    stage 3 (`gather`) every rank has to call this, and comes to the same end.
     """
-    model.eval()
+    model, head, packing = module.model, module.head, exact(module.packing)
     whole = live_logits(model, probe, packing)
-    ours = Head(model).logits(hidden_states(model, probe, packing))
-    if bool(whole.isfinite().all()) and not torch.allclose(whole, ours, rtol=1e-3, atol=1e-3):
+    hidden = hidden_states(model, probe, packing)
+    with gather([p for p in (head.weight, head.bias) if p is not None]) if gather else nullcontext():
+        ours = head.logits(hidden).float()
+    tolerance = max(1e-3, LOGIT_TOLERANCE[model.dtype])
+    near = torch.allclose(whole, ours, rtol=tolerance, atol=tolerance)
+    if bool(whole.isfinite().all()) and not near:
         raise UserError(
             f"model.source: {model.config.model_type} models change their logits behind the head in a way "
             "that the trainer does not know; choose another model."

@@ -4,7 +4,7 @@ Three kinds of memory, in bytes:
 
     resident      weights, gradients, optimizer, buffers: from the number of parameters, ZeRO stage and type
     passing       activations and logits of one micro-batch, or what the optimizer's update needs instead
-    occasional    the whole model while it is read and while the export is checked
+    occasional    the model while it is read, and whole while the export is checked
 
 Rajbhandari et al. 2020 (ZeRO) for what is sharded, with what DeepSpeed 0.19 adds from stage 1 on: a float32
 copy of its share of the weights, even of float32 ones, and a bucket for gradients under way. Live tensors
@@ -57,7 +57,6 @@ class TrainSetup:
     longest_row  tokens of the longest conversation: a micro-batch holds at least one whole
     flash        FlashAttention over packed conversations; else attention goes conversation by conversation,
                  with keys and values repeated for each head of the queries, and puts the results together
-    reads_whole  every worker brings the whole model onto its GPU before ZeRO's stage 3 shards it
     checks_whole the first worker reads the exported model onto its GPU beside the live one
     """
 
@@ -77,7 +76,6 @@ class TrainSetup:
     labelled_share: float = 0.5  # of all tokens: the rest is the human's, the template's, or not scored
     avoid_share: float = 0.2  # of the labelled ones
     flash: bool = False
-    reads_whole: bool = True
     checks_whole: bool = True
 
     @property
@@ -140,7 +138,8 @@ class GpuMemory:
     """Bytes on the fullest GPU.
 
     update    what the optimizer's update needs besides, when activations and logits are gone
-    start     the whole model before anything is sharded, nothing else being there yet
+    start     while the model is read, nothing else being there yet: all of it, or in ZeRO's stage 3 the
+              worker's share and a matrix on its way
     export    the exported model, read again to be compared with the live one
     beside    of others who stay on the same GPU: a server
     """
@@ -175,7 +174,7 @@ class GpuMemory:
 class NodeMemory:
     """Bytes of a node's own memory, over all of its workers; Ray's object store and caches come on top.
 
-    start     the model, read by every worker on its own
+    start     the model, read by every worker on its own; in stage 3 a matrix, read by the first one
     offload   what the GPUs do not hold
     export    the whole model, gathered on the first worker
     """
@@ -197,15 +196,16 @@ def gpu_memory(shape: ModelShape, setup: TrainSetup, beside: float = 0) -> GpuMe
     whole = width * shape.parameters
     on_gpu = {3: whole / workers}.get(stage, whole)
     gradients = width * (share if stage >= 2 else learning)
+    resting = 0 if setup.offload == "all" and stage == 3 else on_gpu
     return GpuMemory(
-        weights=0 if setup.offload == "all" and stage == 3 else on_gpu,
+        weights=resting,
         gradients=0 if offloaded and stage >= 2 else gradients,
         optimizer=0 if offloaded else optimizer_bytes(setup) * (share if stage else learning),
         buffers=_buffers(shape, setup),
         activations=_activations(shape, setup),
         logits=_logits(shape, setup),
         update=0 if offloaded else _update(setup, share if stage else learning),
-        start=whole if setup.reads_whole or stage < 3 else 0,
+        start=whole if stage < 3 else resting + width * _largest_matrix(shape),
         export=whole if setup.checks_whole else 0,
         beside=beside,
     )
@@ -221,7 +221,7 @@ def node_memory(shape: ModelShape, setup: TrainSetup) -> NodeMemory:
             offload += setup.weight_bytes * shape.parameters / setup.workers
     whole = 4.0 * shape.parameters
     return NodeMemory(
-        start=setup.workers_per_node * whole if setup.reads_whole or setup.zero_stage < 3 else 0.0,
+        start=setup.workers_per_node * whole if setup.zero_stage < 3 else 4.0 * _largest_matrix(shape),
         offload=setup.workers_per_node * offload,
         export=whole if setup.zero_stage == 3 else 0.0,
     )

@@ -92,10 +92,10 @@ def test_the_head_and_what_stands_behind_it(family: str) -> None:
     """Caps, scales and a bias are known; loss and gradient come from the very logits of the model."""
     model, batch = model_of(family), collate(conversations(), 0)
     packing = choose_packing(model, CPU, half=False)
-    export.check_head(model, batch, packing)
+    module = ConversationLoss(model, Objective(alpha=0.0), packing)
+    export.check_head(module, batch)
     logits = export.live_logits(model, batch, packing)[batch.at].log_softmax(1)
     ce = -logits[batch.imitate].gather(1, batch.targets[batch.imitate][:, None]).sum()
-    module = ConversationLoss(model, Objective(alpha=0.0), packing)
     loss, _ = module(batch, 0)
     torch.testing.assert_close(loss.detach(), ce, rtol=1e-4, atol=1e-4)
 
@@ -119,8 +119,9 @@ def test_a_head_with_another_shape_of_logits_is_refused() -> None:
     model = model_of("llama")
     forward = model.lm_head.forward
     model.lm_head.forward = lambda hidden: forward(hidden) * 1.5
+    module = ConversationLoss(model, Objective(), choose_packing(model, CPU, half=False))
     with pytest.raises(UserError, match="llama models change their logits"):
-        export.check_head(model, collate(conversations(), 0), choose_packing(model, CPU, half=False))
+        export.check_head(module, collate(conversations(), 0))
 
 
 def test_a_model_without_the_library_s_attention_gets_padded_rows() -> None:

@@ -267,8 +267,12 @@ def test_the_cheapest_cure_comes_first() -> None:
     # Four are too few for that: the optimizer goes to the node.
     plan = plan_of("Qwen/Qwen2.5-32B-Instruct", workers=4, zero_stage=3, gradient_checkpointing=True)
     assert plan.cure.startswith("It fits with train.offload=optimizer: ")
-    # A node without memory for it, or for more workers that read the model: adapters.
+    # A node without memory for it: more of them share the weights.
     cure = plan_setup(plan.shape, plan.setup, replace(H100, node_gib=600), SIZE).cure
+    assert cure is not None and cure.startswith("It fits with train.workers=8: ")
+    # One machine without a GPU, and no memory for a model's optimizer: adapters.
+    alone = Machines(replace(find_gpu("T4"), name="CPU", memory_gib=24), per_node=1, node_gib=24)
+    cure = plan_setup(shape_of("HuggingFaceTB/SmolLM2-1.7B-Instruct"), SETUP, alone, SIZE).cure
     assert cure is not None and cure.startswith("It fits with train.lora.r=16: ")
 
 
@@ -299,11 +303,24 @@ def test_overrides_name_what_changed() -> None:
     ]
 
 
-def test_a_model_that_no_gpu_holds_whole_cannot_start_or_answer() -> None:
-    plan = plan_of("Qwen/Qwen3-235B-A22B-Instruct-2507", workers=64, zero_stage=3)
-    said = " ".join(plan.problems)
-    assert "reads the whole model" in said and "load a version whole onto one GPU" in said
-    assert plan.cure.startswith("Nothing")
+def test_a_model_that_no_gpu_holds_whole_starts_only_sharded_and_cannot_answer() -> None:
+    settings = {"workers": 64, "zero_stage": 3, "gradient_checkpointing": True}
+    plan = plan_of("Qwen/Qwen3-235B-A22B-Instruct-2507", **settings)
+    assert "load a version whole onto one GPU" in plan.problems[0] and len(plan.problems) == 1
+    whole = plan_setup(plan.shape, replace(plan.setup, zero_stage=2), H100, SIZE)
+    assert "every worker first reads the whole model" in " ".join(whole.problems)
+    checked = plan_setup(plan.shape, replace(plan.setup, checks_whole=True), H100, SIZE)
+    assert "to compare the export" in checked.problems[0] and checked.cure.startswith("Nothing")
+
+
+def test_in_stage_3_a_worker_reads_its_share_and_the_first_one_a_matrix_at_a_time() -> None:
+    shape = shape_of("Qwen/Qwen2.5-32B-Instruct")
+    setup = replace(SETUP, zero_stage=3, workers=16, workers_per_node=8, precision="bfloat16")
+    assert gpu_memory(shape, setup).start == 2 * (shape.parameters / 16 + shape.embedding)
+    assert node_memory(shape, setup).start == 4 * shape.embedding
+    before = replace(setup, zero_stage=2)
+    assert gpu_memory(shape, before).start == 2 * shape.parameters
+    assert node_memory(shape, before).start == 8 * 4 * shape.parameters
 
 
 def test_the_server_beside_takes_its_part() -> None:

@@ -1,19 +1,72 @@
 """DeepSpeed around a model with its objective: sharding, precision, offload."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from bb3x_ray.config import TrainConfig
+from bb3x_ray.language.weights import WeightFiles, check_fits
+from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.train.step import ConversationLoss
 
 # What DeepSpeed would call "auto": small enough that a first step rarely has to be repeated.
 _FP16_SCALE_POWER = 12
 
+_WEIGHTS = {"bfloat16": torch.bfloat16, "float16": torch.float16}  # of any other train.dtype: float32
+
+
+def load_sharded(folder: Path, config: TrainConfig) -> Any:
+    """The causal model of a version's folder, shared out over all workers while it is read (ZeRO stage 3).
+
+    Every worker calls this. Each weight is made inside DeepSpeed's zero.Init, where a worker keeps its share;
+    the first worker alone reads values, which go to the others module by module. Weights have the type that
+    the engine trains, buffers keep theirs.
+    Raises UserError, on every worker, when the files do not hold what the model takes.
+    """
+    deepspeed = _import_deepspeed(config)
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.integrations.deepspeed import HfDeepSpeedConfig
+
+    files = WeightFiles(folder)
+    with torch.device("meta"):
+        check_fits(files, AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(files.root)))
+    sharding = HfDeepSpeedConfig(settings(config))  # transformers looks whether such an object lives
+    read: Any = AutoModelForCausalLM.from_pretrained(
+        files.root,
+        dtype=_WEIGHTS.get(config.dtype, torch.float32),
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
+        output_loading_info=True,
+    )
+    del sharding
+    model, found = read
+    if found["missing_keys"]:  # as many weights as it takes, but under other names
+        raise UserError(f"{files.root}: its files lack {min(found['missing_keys'])}; import the model again.")
+    for name in files.adapted:
+        weight = model.get_parameter(name)
+        with torch.no_grad(), deepspeed.zero.GatheredParameters([weight], modifier_rank=0):
+            if dist.get_rank() == 0:
+                weight.copy_(files.read(name))
+    model.config.use_cache = False
+    return model
+
 
 def make_engine(module: ConversationLoss, config: TrainConfig) -> Any:
-    """DeepSpeed's engine, without its JIT compilations: they need a compiler and a minute."""
+    """DeepSpeed's engine."""
+    deepspeed = _import_deepspeed(config)
+    learning = [p for p in module.parameters() if p.requires_grad]
+    # Torch's own AdamW, fused: one pass over the weights instead of ten.
+    optimizer = torch.optim.AdamW(learning, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+    engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=settings(config))
+    return engine
+
+
+def _import_deepspeed(config: TrainConfig) -> Any:
+    """DeepSpeed, without its JIT compilations: they need a compiler and a minute."""
     if not config.gpus_per_worker:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     import deepspeed  # late: the driver imports this room too, and DeepSpeed takes seconds
@@ -22,11 +75,7 @@ def make_engine(module: ConversationLoss, config: TrainConfig) -> Any:
     deepspeed.utils.logger.setLevel("WARNING")
     if not config.gpus_per_worker:
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    learning = [p for p in module.parameters() if p.requires_grad]
-    # Torch's own AdamW, fused: one pass over the weights instead of ten.
-    optimizer = torch.optim.AdamW(learning, lr=config.lr, weight_decay=config.weight_decay, fused=True)
-    engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=settings(config))
-    return engine
+    return deepspeed
 
 
 def settings(config: TrainConfig) -> dict[str, Any]:

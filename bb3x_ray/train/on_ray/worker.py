@@ -66,6 +66,7 @@ def _train_and_export(order: dict[str, Any], folder: Path) -> dict[str, Any]:
     parent = Path(order["parent"])
     module, probe, pad_id = _together(lambda: _load(parent, table, config, place, order["seed"]), place.world)
     engine = deep.make_engine(module, config)
+    _together(lambda: _check_head(engine, probe), place.world)
     ready_at = time.time()
     checkpoints = Checkpoints(folder, engine, place.rank, place.world)
     run = _Run(engine, table, plan, config, place, pad_id, order["seed"], folder / "progress.jsonl")
@@ -141,7 +142,7 @@ def _load(
     parent: Path, table: pa.Table, config: TrainConfig, place: _Place, seed: int
 ) -> tuple[ConversationLoss, batches.Batch, int]:
     """(model with its objective, probe batch, padding id). The probe is the beginning of the first rows."""
-    model = export.load_parent(parent)
+    model = deep.load_sharded(parent, config) if config.zero_stage == 3 else export.load_parent(parent)
     pad_id = model.config.pad_token_id
     pad_id = pad_id if isinstance(pad_id, int) and pad_id >= 0 else 0  # masked: any id that exists will do
     kind = fast_dtype(place.device) if config.dtype == "auto" else getattr(torch, config.dtype)
@@ -152,9 +153,6 @@ def _load(
         for row in table.slice(0, _PROBE_ROWS).to_pylist()
     ]
     probe = batches.collate(rows, pad_id)
-    use_packing(model, exact(packing))
-    export.check_head(model, probe, exact(packing))
-    use_packing(model, packing)
     if config.lora.r:
         model = add_adapters(model, config.lora)
     if config.gradient_checkpointing:
@@ -165,6 +163,14 @@ def _load(
         model, objective, packing, autocast=config.dtype == "auto" and kind == torch.bfloat16
     )
     return module, probe.to(place.device), pad_id
+
+
+def _check_head(engine: Any, probe: batches.Batch) -> None:
+    """Only now: sharded weights have a forward pass once there is an engine."""
+    module = engine.module
+    use_packing(module.model, exact(module.packing))
+    export.check_head(module, probe, deep.gather(engine))
+    use_packing(module.model, module.packing)
 
 
 def _together(action: Callable[[], Any], world: int) -> Any:
