@@ -25,7 +25,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from bb3x_ray.config import Config
 from bb3x_ray.data.answers import Choice, learn_from_answers, questions
 from bb3x_ray.data.curate import talk_rows
-from bb3x_ray.data.mix import HUMAN, SAFETY, describe, mix, shares
+from bb3x_ray.data.mix import HUMAN, SAFETY, describe, labelled_turns, mix, shares
 from bb3x_ray.data.safety_pairs import load_safety_pairs
 from bb3x_ray.evaluate.on_ray import answer_on_ray
 from bb3x_ray.evaluate.replies import Asking
@@ -39,7 +39,7 @@ from bb3x_ray.rounds.round import RoundPlan
 from bb3x_ray.schemas.conversation import Conversation
 from bb3x_ray.schemas.learning import TRAINING_SCHEMA
 from bb3x_ray.storage import MANIFEST, Storage, read_json, write_json
-from bb3x_ray.train.on_ray import train
+from bb3x_ray.train.on_ray import forget, train
 from bb3x_ray.train.on_ray.answers import answer_questions
 
 SAMPLES = 10
@@ -116,9 +116,9 @@ class Training:
                 break
             self._learn(n, parent)
             results.append(self._result(n))
-            if not results[-1]["kept"]:
+            if results[-1].get("stop"):
                 break
-            parent = self._storage.path(self._name(n, "weights"))
+            parent = self._storage.verify(self._name(n, "weights"))
         return results
 
     # What an iteration learns from
@@ -153,9 +153,8 @@ class Training:
                 config.curate.max_avoid_per_imitate,
                 config.train.objective == "pairwise_cringe",
             )
-            held = pc.sum(pc.equal(own["source"], HUMAN)).as_py() or 0
-            more = self._human_rows(held, held * self._config.train.answers.per_context + held)
             answers = self._answers(n, parent)
+            more = self._more_human(own, answers.num_rows)
             table, report = learn_from_answers(own, answers, more, self._tokenizer, choice, self._plan.seed)
             given = shares(
                 {
@@ -205,7 +204,7 @@ class Training:
             contexts,
             self._tokenizer,
             config.chat.system_prompt,
-            min(config.chat.max_context_tokens, config.curate.max_tokens),
+            min(config.chat.max_context_tokens, config.curate.max_tokens - config.chat.max_new_tokens - 2),
             config.train.answers.contexts,
             config.train.answers.per_context,
             self._plan.seed + n,
@@ -235,6 +234,13 @@ class Training:
             said = said.set_column(at, said.schema.field(at), pa.array(values, said.schema.field(at).type))
         return said
 
+    def _more_human(self, own: pa.Table, turns: int) -> pa.Table:
+        """Human exchanges that `own` does not hold, as many as keep their share beside `turns` more."""
+        held = pc.sum(pc.equal(own["source"], HUMAN)).as_py() or 0
+        machine = max(1, labelled_turns(own) - held)
+        # Behind all that the round was offered, for some of those did not fit.
+        return self._human_rows(max(held, self._config.curate.human_rows), -(-turns * held // machine))
+
     def _human_rows(self, first: int, count: int) -> pa.Table:
         config = self._config
         exchanges = self._human()[first : first + count]
@@ -258,21 +264,23 @@ class Training:
 
     def _learn(self, n: int, parent: Path) -> None:
         name, plan = self._name(n, "weights"), self._plan
-        if self._storage.is_published(name):
-            return
-        training_set = self._storage.verify(self._name(n, "set")) / "training_set.parquet"
-        with self._storage.publish(name) as folder:
-            metrics = train(
-                training_set,
-                parent,
-                folder,
-                self._config.train,
-                run_name=f"{self._config.name}-round-{plan.number:04d}-iteration-{n}",
-                storage_path=self._storage.path(plan.name, "training"),
-                seed=plan.seed,
-                on_step=lambda step: self._on_step(n, step),
-            )
-            write_json(folder / "training.json", metrics)
+        run_name = f"{self._config.name}-round-{plan.number:04d}-iteration-{n}"
+        storage_path = self._storage.path(plan.name, "training")
+        if not self._storage.is_published(name):
+            training_set = self._storage.verify(self._name(n, "set")) / "training_set.parquet"
+            with self._storage.publish(name) as folder:
+                metrics = train(
+                    training_set,
+                    parent,
+                    folder,
+                    self._config.train,
+                    run_name=run_name,
+                    storage_path=storage_path,
+                    seed=plan.seed,
+                    on_step=lambda step: self._on_step(n, step),
+                )
+                write_json(folder / "training.json", metrics)
+        forget(run_name, storage_path)
 
     def _on_step(self, n: int, step: Mapping[str, Any]) -> None:
         numbers = floats(step)
@@ -286,17 +294,21 @@ class Training:
         )
 
     def _result(self, n: int) -> dict[str, Any]:
-        """{iteration, metrics, kept} and, where more than one iteration is asked for, human perplexity."""
+        """{iteration, metrics, kept}; where more are asked for, human perplexity and {stop} as well."""
         name = self._name(n, "result")
         if not self._storage.is_published(name):
             weights = self._storage.path(self._name(n, "weights"))
             result = {"iteration": n, "metrics": read_json(weights / "training.json"), "kept": True}
             if self._config.train.iterations > 1:
-                before = self._champions_perplexity()
-                now = self._perplexity(weights)
-                # The first is all there is: whether it is any good is for the gates to say.
-                kept = n == 1 or now <= self._config.train.perplexity_stop * before
-                result |= {"perplexity": now, "champions_perplexity": before, "kept": kept}
+                before, now = self._champions_perplexity(), self._perplexity(weights)
+                stop = not now <= self._config.train.perplexity_stop * before
+                # The first is all there is: it is judged, whatever it became.
+                result |= {
+                    "perplexity": now,
+                    "champions_perplexity": before,
+                    "stop": stop,
+                    "kept": n == 1 or not stop,
+                }
             with self._storage.publish(name) as folder:
                 write_json(folder / "result.json", result)
             self._metrics.log("iteration", floats(result), round=self._plan.number)
@@ -305,7 +317,8 @@ class Training:
             self._say(
                 f"train: iteration {n}: human perplexity {result['perplexity']:.1f}, the champion's "
                 f"{result['champions_perplexity']:.1f}"
-                + ("" if result["kept"] else "; it rose too far, so this iteration is undone")
+                + ("" if not result["stop"] else "; it rose too far, so this is the last iteration")
+                + ("" if result["kept"] else ", and it is undone")
             )
         return result
 

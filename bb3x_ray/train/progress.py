@@ -32,13 +32,13 @@ def report(path: Path, line: dict[str, Any]) -> None:
 class Follower:
     """Calls `on_step` with every line of the file, in a thread of its own, until the block ends.
 
-    A step is told once, even when a restarted run writes it again. An error of `on_step` is raised at the
-    end of the block, unless the block itself failed.
+    What an earlier driver was told is not told again, nor a step that restarted workers write a second time.
+    An error of `on_step` is raised at the end of the block, unless the block itself failed.
     """
 
     def __init__(self, path: Path, on_step: Callable[[dict[str, Any]], None]) -> None:
         self._path, self._on_step = path, on_step
-        self._offset, self._last_step = 0, 0
+        self._offset, self._last_step = _close_last_line(path), 0
         self._error: BaseException | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="train-progress", daemon=True)
@@ -76,6 +76,19 @@ class Follower:
             if step["step"] > self._last_step:
                 self._last_step = step["step"]
                 self._on_step(step)
+
+
+def _close_last_line(path: Path) -> int:
+    """Bytes of the file, after a line that a killed writer left unfinished was ended."""
+    if not path.exists():
+        return 0
+    with path.open("rb+") as file:
+        size = file.seek(0, 2)
+        if size:
+            file.seek(size - 1)
+            if file.read(1) != b"\n":
+                size += file.write(b"\n")
+    return size
 
 
 def total(history: list[dict[str, float]]) -> dict[str, float]:

@@ -28,6 +28,8 @@ from tests.reward.make import conversation
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 PLAN = RoundPlan(1, 1, "v0001", "v0002", 0)
+# The first iteration makes it 1.8 times the untrained model's, the second 50 times.
+STOPS_AT_SECOND = 6.0
 PROBE = ["My dog is called Rex and he is four years old.", "The weather is nice, is it not?"]
 TALKS = [conversation(f"c{n}", f"p{n}", f"What do you think of number {n}?", "No idea.") for n in range(8)]
 
@@ -53,10 +55,11 @@ def test_an_answer_depends_on_its_question_alone(ray_cluster: None, tiny_model: 
     assert other["text"] != one["text"]
 
 
-def test_an_iteration_after_which_people_surprise_the_model_is_undone(
-    ray_cluster: None, tiny_model: Path, storage: Storage
+@pytest.mark.parametrize(("perplexity_stop", "trained"), [(1.01, 1), (STOPS_AT_SECOND, 2)])
+def test_iterations_stop_when_people_surprise_the_model(
+    ray_cluster: None, tiny_model: Path, storage: Storage, perplexity_stop: float, trained: int
 ) -> None:
-    """A rate at which a second iteration ruins the model: the candidate is what the first one made."""
+    """A rate that ruins the model. The first iteration is judged all the same, the second is undone."""
     models = Registry(storage, "models")
     with models.publish(models.reserve(), {}, "") as folder:
         for path in tiny_model.iterdir():
@@ -74,7 +77,7 @@ def test_an_iteration_after_which_people_surprise_the_model_is_undone(
         "iterations": 3,
         "objective": "pairwise_cringe",
         "answers": {"per_context": 2},
-        "perplexity_stop": 1.01,
+        "perplexity_stop": perplexity_stop,
         "lr": 0.03,
         "epochs": 4,
         "cpus_per_worker": 0.5,
@@ -101,10 +104,12 @@ def test_an_iteration_after_which_people_surprise_the_model_is_undone(
         said.append,
     )
     training.publish_candidate("rounds/0001/curate")
-    first, second = models.lineage("v0002")["iterations"]
-    assert first["kept"] and not second["kept"]
-    assert second["perplexity"] > 1.01 * second["champions_perplexity"]
-    assert any("this iteration is undone" in line for line in said)
+    results = models.lineage("v0002")["iterations"]
+    assert [result["kept"] for result in results] == [True, False][:trained]
+    assert [result["stop"] for result in results] == [False, True][-trained:]
+    first, last = results[0], results[-1]
+    assert last["perplexity"] > perplexity_stop * last["champions_perplexity"]
+    assert "this is the last iteration" in said[-1] and said[-1].endswith("undone") == (trained == 2)
     of_candidate = perplexity(load_model(models.folder("v0002"), "float32"), PROBE).value
     assert of_candidate == pytest.approx(first["perplexity"], rel=1e-4)
     assert not list(storage.path("rounds/0001/iterations").glob("*/weights"))

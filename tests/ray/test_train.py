@@ -23,7 +23,7 @@ from bb3x_ray.registry import Registry
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.learning import TRAINING_SCHEMA
 from bb3x_ray.storage import Storage
-from bb3x_ray.train.on_ray import TrainingError, train
+from bb3x_ray.train.on_ray import TrainingError, forget, train
 
 pytestmark = pytest.mark.ray
 
@@ -243,7 +243,9 @@ def test_a_killed_worker_s_run_ends_with_the_same_weights(
         weights.append(load_file(folder / "out" / "model.safetensors"))
         (told,) = folder.glob("runs/t-*/progress.jsonl")
         lines.append([json.loads(line)["step"] for line in told.read_text().splitlines()])
-        assert not list(folder.glob("runs/t-*/checkpoints")), "removed once the version is safe"
+        assert list(folder.glob("runs/t-*/checkpoints/latest.json")), "nobody said yet that `out` is safe"
+        forget("t", folder / "runs")
+        assert not list(folder.glob("runs/t-*/checkpoints"))
     assert killed, "the run ended before it was killed: give it more epochs"
     assert lines[0] == list(range(1, 25))
     assert len(lines[1]) > 24 and sorted(set(lines[1])) == lines[0], "steps behind the checkpoint, twice"

@@ -26,6 +26,18 @@ def test_lines_are_told_while_the_run_goes_on(tmp_path: Path) -> None:
     assert told == [1, 2, 3]
 
 
+def test_what_an_earlier_driver_was_told_is_not_told_again(tmp_path: Path) -> None:
+    path, told = tmp_path / "progress.jsonl", []
+    report(path, {"step": 1})
+    report(path, {"step": 2})
+    with path.open("a") as file:
+        file.write('{"step": 3, "lo')  # killed here
+    with Follower(path, lambda line: told.append(line["step"])):
+        report(path, {"step": 3})
+        report(path, {"step": 4})
+    assert told == [3, 4]
+
+
 def test_a_run_without_steps_tells_nothing(tmp_path: Path) -> None:
     told: list[Any] = []
     with Follower(tmp_path / "progress.jsonl", told.append):

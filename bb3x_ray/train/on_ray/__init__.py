@@ -20,7 +20,11 @@ from bb3x_ray.config import TrainConfig
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.storage import read_json
 from bb3x_ray.train import batches, progress
+from bb3x_ray.train.on_ray.checkpoints import discard_checkpoints
 from bb3x_ray.train.on_ray.worker import read_training_set, work
+
+# Settings that may be changed before the same order is given again.
+_CHANGES_NO_WEIGHT = {"max_failures", "checkpoint_every", "iterations", "answers", "perplexity_stop", "mix"}
 
 
 class TrainingError(UserError):
@@ -44,7 +48,7 @@ def train(
     out            safetensors in float32, config and tokenizer files; nothing in it when this raises early
     storage_path   keeps `<run_name>-<digest>/`: plan.json, progress.jsonl, result.json, Ray's own records
                    and, every `config.checkpoint_every` steps, a checkpoint from which the same call goes
-                   on, whether a worker was killed or the driver
+                   on, whether a worker was killed or the driver; `forget` removes them once `out` is safe
     on_step        called live, from a thread of its own, with the metrics of each optimizer step:
                    step (from 1), steps, lr, seconds, and those of `step.train_step`
 
@@ -63,11 +67,12 @@ def train(
     order: dict[str, Any] = {
         "training_set": str(training_set.resolve()),
         "parent": str(parent.resolve()),
-        "config": config.model_dump(),
+        "config": config.model_dump(exclude=_CHANGES_NO_WEIGHT),
         "seed": seed,
     }
     # The same order finds the checkpoints of a driver that was killed; another one begins anew.
     folder = storage_path.resolve() / f"{run_name}-{_digest(order, training_set)}"
+    order |= {"config": config.model_dump()}
     folder.mkdir(parents=True, exist_ok=True)
     order |= {"folder": str(folder), "out": str(out.resolve())}
     batches.save_plan(plan, folder / "plan.json")
@@ -79,6 +84,12 @@ def train(
     metrics: dict[str, float] = result["metrics"]
     startup = result["ready_at"] - started
     return metrics | {"startup_seconds": startup, "seconds": time.time() - started}
+
+
+def forget(run_name: str, storage_path: Path) -> None:
+    """Remove all checkpoints that were made under this name: what they led to is published."""
+    for folder in storage_path.glob(f"{run_name}-*"):
+        discard_checkpoints(folder)
 
 
 def _digest(order: dict[str, Any], training_set: Path) -> str:

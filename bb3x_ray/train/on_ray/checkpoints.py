@@ -29,7 +29,9 @@ class Checkpoints:
         about = read_json(latest)
         if about["shape"] != self._shape:
             return []
-        self._engine.load_checkpoint(str(self._folder), tag=about["tag"])
+        loaded, _ = self._engine.load_checkpoint(str(self._folder), tag=about["tag"])
+        if loaded is None:
+            raise RuntimeError(f"checkpoint {about['tag']} cannot be read; remove {self._folder}")
         history: list[dict[str, float]] = about["history"]
         return history
 
@@ -44,11 +46,12 @@ class Checkpoints:
                 if path.is_dir() and path.name != tag:
                     shutil.rmtree(path)
 
-    def remove(self) -> None:
-        """All of them: the version that they led to is safe."""
-        if self._rank == 0 and self._folder.exists():
-            shutil.rmtree(self._folder)
-
     def _wait(self) -> None:
         if dist.is_initialized():
             dist.barrier()
+
+
+def discard_checkpoints(folder: Path) -> None:
+    """Remove those of one order. Killed in between, the next run begins anew instead of from half of one."""
+    (folder / "checkpoints" / "latest.json").unlink(missing_ok=True)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)

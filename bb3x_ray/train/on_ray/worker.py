@@ -74,7 +74,6 @@ def _train_and_export(order: dict[str, Any], folder: Path) -> dict[str, Any]:
     _check_steps(engine, history, len(plan.steps))
     begun = time.time()
     _export(engine, probe, parent, Path(order["out"]), place, config)
-    checkpoints.remove()
     peak = {"peak_memory_gib": peak_memory(place.device) / 2**30}
     metrics = progress.total(history) | peak | {"export_seconds": time.time() - begun}
     return {"metrics": metrics, "ready_at": ready_at}
