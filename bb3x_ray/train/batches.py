@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
@@ -221,6 +222,13 @@ def micro_batches(rows: Sequence[Row], count: int, micro_tokens: int, pad_id: in
     packed = pack([len(row["input_ids"]) for row in rows], micro_tokens)
     packed += [[] for _ in range(count - len(packed))]
     return [collate([rows[i] for i in members], pad_id) for members in packed]
+
+
+def conversation_lengths(table: pa.Table) -> list[list[int]]:
+    """Tokens of each conversation in each row."""
+    ends = pa.compute.list_value_length(table["input_ids"]).to_pylist()
+    bounds = [[*(starts or [0]), end] for starts, end in zip(table["starts"].to_pylist(), ends, strict=True)]
+    return [[b - a for a, b in itertools.pairwise(row)] for row in bounds]
 
 
 def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:

@@ -1,11 +1,12 @@
-"""FLOPs and time of a round's training: arithmetic, no torch.
+"""FLOPs and time of training, of a round to come and of a step that was made: arithmetic, no torch.
 
 A multiplication with its addition is two FLOPs. Time is what is computed, recomputation included, divided
 by an assumed share of the GPU's peak; where ZeRO's stage 3 gathers weights for longer than it computes with
-them, the network decides. None of it is measured.
+them, the network decides. None of it is measured. `StepMeter` divides the same FLOPs by measured seconds.
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bb3x_ray.train.footprint import TrainSetup, answering_bytes
@@ -78,17 +79,58 @@ def token_flops(shape: ModelShape, setup: TrainSetup, row_tokens: int) -> TokenF
     """2 FLOPs a parameter forward, and 2 for each of half the row's tokens that attention looks back on.
 
     Backward costs twice as much, but with adapters only once: the matrices have no gradient of their own.
-    Head and loss see labelled tokens only: logits, and for tokens to imitate both gradients of them.
+    Head and loss see labelled tokens only: logits, and for tokens to imitate both gradients of them. Sliding
+    windows are not taken into account.
     """
-    forward = 2.0 * shape.active_matrices + 2.0 * shape.layers * shape.q_width * row_tokens
-    products = 2 if setup.lora_rank else 3
-    per_label = 2 * (1 - setup.avoid_share) * products + 2 * setup.avoid_share
+    forward = _forward(shape, 1, row_tokens)
+    adapters, labelled, avoid = setup.lora_rank > 0, setup.labelled_share, setup.avoid_share
     return TokenFlops(
         forward=forward,
-        backward=forward * (1 if setup.lora_rank else 2),
+        backward=forward * (1 if adapters else 2),
         recomputed=forward if setup.gradient_checkpointing else 0.0,
-        head=setup.labelled_share * per_label * shape.embedding,
+        head=_head(shape, labelled * (1 - avoid), labelled * avoid, adapters),
     )
+
+
+def _forward(shape: ModelShape, tokens: float, pairs: float) -> float:
+    """FLOPs through all layers; pairs: squared lengths of conversations, attention sees half of them."""
+    return 2.0 * shape.active_matrices * tokens + 2.0 * shape.layers * shape.q_width * pairs
+
+
+def _head(shape: ModelShape, imitate: float, avoid: float, adapters: bool) -> float:
+    """FLOPs of head and loss for so many labelled tokens, backward included."""
+    return 2.0 * shape.embedding * (imitate * (2 if adapters else 3) + avoid)
+
+
+@dataclass(frozen=True, slots=True)
+class StepMeter:
+    """How fast optimizer steps are: FLOPs that the model needs, what is computed twice counted once.
+
+    lengths   tokens of each conversation in each row of the training set
+    peak      FLOPs a second of a worker's device; None where nobody knows
+    """
+
+    shape: ModelShape
+    lengths: Sequence[Sequence[int]]
+    workers: int
+    adapters: bool
+    peak: float | None
+
+    def flops(self, rows: Sequence[int], imitate: float, avoid: float) -> float:
+        """Of a step over these rows, on all workers together, with so many labelled tokens."""
+        lengths = [length for row in rows for length in self.lengths[row]]
+        forward = _forward(self.shape, sum(lengths), sum(length**2 for length in lengths))
+        return forward * (2 if self.adapters else 3) + _head(self.shape, imitate, avoid, self.adapters)
+
+    def read(self, rows: Sequence[int], metrics: Mapping[str, float]) -> dict[str, float]:
+        """tflops_per_second of a worker, and mfu, its share of the peak, where that is known.
+
+        A step without labelled tokens computes nothing.
+        """
+        imitate, avoid = (metrics.get(f"{kind}_target_tokens", 0.0) for kind in ("ce", "ct"))
+        flops = self.flops(rows, imitate, avoid) if imitate + avoid else 0.0
+        rate = flops / self.workers / metrics["seconds"]
+        return {"tflops_per_second": rate / 1e12} | ({"mfu": rate / self.peak} if self.peak else {})
 
 
 def effort(shape: ModelShape, setup: TrainSetup, gpu: Gpu, gpus: int, size: RoundSize, mfu: float) -> Effort:

@@ -58,6 +58,14 @@ def find_gpu(name: str) -> Gpu:
     raise UserError(f"--gpu {name}: unknown; known are {', '.join(gpu.name for gpu in GPUS)}.")
 
 
+def gpu_of_device(name: str) -> Gpu | None:
+    """The GPU that CUDA calls so ("NVIDIA H100 80GB HBM3"); None where its peak is not known."""
+    words = "".join(c if c.isalnum() else " " for c in name.lower().replace("rtx ", "rtx")).split()
+    if {"pcie", "nvl"} & {*words} and "a100" not in words:  # slower than those of the same name
+        return None
+    return next((gpu for gpu in GPUS if gpu.name.lower() in words), None)
+
+
 def this_machine() -> Gpu:
     """This machine as a device that trains without a GPU, on all cores that are ours."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -93,7 +93,7 @@ def _close_last_line(path: Path) -> int:
 
 def total(history: list[dict[str, float]]) -> dict[str, float]:
     """One number per metric of all steps: sums of tokens and turns, means weighed by the tokens they are of,
-    each phase's share of the time (rank 0's)."""
+    each phase's share of the time (rank 0's), rates over all of it."""
     labelled = [line for line in history if line["labelled_tokens"]]
     result = {name: sum(line.get(name, 0.0) for line in history) for name in _TOKENS}
     for name, weight in _WEIGHED_BY.items():
@@ -106,6 +106,12 @@ def total(history: list[dict[str, float]]) -> dict[str, float]:
         if of in result:
             result[name] = math.exp(min(result[of], 700.0))
     seconds = sum(line["seconds"] for line in history)
+    for name in ("tflops_per_second", "mfu"):
+        lines = [line for line in history if name in line]
+        if lines:
+            result[name] = sum(line[name] * line["seconds"] for line in lines) / sum(
+                line["seconds"] for line in lines
+            )
     for phase in _PHASES:
         spent = sum(line.get(f"{phase}_seconds", 0.0) for line in history)
         result[f"{phase}_share"] = spent / max(1e-9, seconds)

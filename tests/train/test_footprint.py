@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from bb3x_ray.config import TrainConfig
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.train import footprint, linear_cringe
 from bb3x_ray.train.attention import use_packing
-from bb3x_ray.train.effort import RoundSize, effort, token_flops
+from bb3x_ray.train.effort import RoundSize, StepMeter, effort, token_flops
 from bb3x_ray.train.footprint import (
     GIB,
     Precision,
@@ -24,7 +25,7 @@ from bb3x_ray.train.footprint import (
     saved_bytes,
     setup_of,
 )
-from bb3x_ray.train.gpus import GPUS, find_gpu
+from bb3x_ray.train.gpus import GPUS, find_gpu, gpu_of_device
 from bb3x_ray.train.plan import Machines, overrides, plan_setup
 from bb3x_ray.train.shapes import shape_from, shape_of
 
@@ -216,6 +217,47 @@ def test_flops_are_six_a_parameter_and_eight_with_recomputation() -> None:
     assert plain.head == pytest.approx(0.5 * (0.8 * 6 + 0.2 * 2) * shape.embedding)
 
 
+METER = StepMeter(shape_from(TINY, "tiny", "here"), ((40,), (8, 24), (16,)), 2, adapters=False, peak=1e9)
+
+
+def test_the_flops_of_a_step_are_those_of_its_conversations() -> None:
+    """By hand, for 2 layers with hidden 128, keys of 2 · 16, MLP of 384, vocabulary of 500."""
+    matrices = 2 * (128 * (2 * 128 + 2 * 32) + 3 * 128 * 384)
+    pairs = 40**2 + 8**2 + 24**2
+    forward = 2 * matrices * (40 + 8 + 24) + 2 * 2 * 128 * pairs
+    head = 2 * 500 * 128
+    assert METER.flops((0, 1), imitate=30, avoid=5) == 3 * forward + head * (3 * 30 + 5)
+    adapters = replace(METER, adapters=True)
+    assert adapters.flops((0, 1), imitate=30, avoid=5) == 2 * forward + head * (2 * 30 + 5)
+
+
+def test_forward_flops_are_those_that_torch_counts() -> None:
+    model: Any = AutoModelForCausalLM.from_config(AutoConfig.for_model(**TINY), attn_implementation="eager")
+    with FlopCounterMode(display=False) as counter:
+        model.base_model(input_ids=torch.randint(0, 500, (1, 40)), use_cache=False)
+    unseen = 2 * 2 * 128 * 40**2  # eager attention multiplies with what comes later, too
+    # Rotary angles are a product of their own.
+    assert METER.flops((0,), 0, 0) / 3 == pytest.approx(counter.get_total_flops() - unseen, rel=0.001)
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_the_flops_of_a_step_are_those_planned(rank: int) -> None:
+    setup = replace(SETUP, lora_rank=rank, labelled_share=0.5, avoid_share=0.25)
+    meter = StepMeter(METER.shape, [(40,)] * 8, 1, adapters=rank > 0, peak=None)
+    planned = token_flops(METER.shape, setup, row_tokens=40).total * 8 * 40
+    assert meter.flops(range(8), imitate=8 * 15, avoid=8 * 5) == pytest.approx(planned)
+
+
+def test_rates_are_of_one_worker_and_mfu_needs_a_peak() -> None:
+    metrics = {"seconds": 2.0, "ce_target_tokens": 30.0, "ct_target_tokens": 5.0}
+    flops = METER.flops((0, 1), 30, 5)
+    found = METER.read((0, 1), metrics)
+    assert found["tflops_per_second"] == pytest.approx(flops / 2 / 2 / 1e12)
+    assert found["mfu"] == pytest.approx(flops / 2 / 2 / 1e9)
+    assert replace(METER, peak=None).read((0, 1), metrics).keys() == {"tflops_per_second"}
+    assert METER.read((2,), {"seconds": 2.0}) == {"tflops_per_second": 0.0, "mfu": 0.0}
+
+
 def test_a_token_meets_only_its_experts() -> None:
     shape = shape_of("Qwen/Qwen3-235B-A22B-Instruct-2507")
     assert token_flops(shape, SETUP, 200).forward == pytest.approx(2 * 21.5e9, rel=0.05)
@@ -328,6 +370,24 @@ def test_the_server_beside_takes_its_part() -> None:
     crowded = replace(H100, beside=60 * GIB)
     plan = plan_setup(shape, replace(SETUP, precision="bfloat16"), crowded, SIZE)
     assert "most of it for beside" in plan.problems[0]
+
+
+def test_the_names_that_cuda_gives_are_known() -> None:
+    names = {
+        "NVIDIA H200": "H200",
+        "NVIDIA H100 80GB HBM3": "H100",
+        "NVIDIA A100-SXM4-80GB": "A100",
+        "NVIDIA A100-PCIE-40GB": "A100",
+        "NVIDIA L40S": "L40S",
+        "NVIDIA A10G": "A10G",
+        "NVIDIA GeForce RTX 4090": "RTX4090",
+        "Tesla T4": "T4",
+    }
+    for called, name in names.items():
+        gpu = gpu_of_device(called)
+        assert gpu is not None and gpu.name == name
+    for other in ("NVIDIA H100 PCIe", "NVIDIA H100 NVL", "NVIDIA L40", "Quadro RTX 8000"):
+        assert gpu_of_device(other) is None
 
 
 def test_gpus_are_found_however_they_are_written() -> None:

@@ -73,7 +73,9 @@ def test_means_are_weighed_by_the_tokens_they_are_of() -> None:
         "ce_loss": 1.0,
         "ct_loss": 0.5,
     }
-    empty = {"seconds": 1.0, "tokens": 10.0, "labelled_tokens": 0.0}
+    first |= {"tflops_per_second": 3.0, "mfu": 0.3}
+    second |= {"tflops_per_second": 1.0, "mfu": 0.1}
+    empty = {"tflops_per_second": 0.0, "mfu": 0.0, "seconds": 1.0, "tokens": 10.0, "labelled_tokens": 0.0}
     result = total([first, second, empty])
     assert result["loss"] == pytest.approx((2.0 * 30 + 1.0 * 20) / 50)
     assert result["ce_loss"] == pytest.approx((2.0 * 30 + 1.0 * 10) / 40)
@@ -81,4 +83,8 @@ def test_means_are_weighed_by_the_tokens_they_are_of() -> None:
     assert (result["loss_first"], result["loss_last"], result["steps"]) == (2.0, 1.0, 3.0)
     assert result["tokens"] == 110 and result["tokens_per_second"] == pytest.approx(22)
     assert result["labelled_turns_per_second"] == pytest.approx(2)
+    assert result["tflops_per_second"] == pytest.approx((3.0 * 2 + 1.0 * 2) / 5)
+    assert result["mfu"] == pytest.approx(0.1 * result["tflops_per_second"])
+    del first["mfu"]
+    assert "mfu" not in total([first])
     assert result["backward_share"] == pytest.approx(0.4) and result["forward_share"] == 0

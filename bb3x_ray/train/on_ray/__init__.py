@@ -45,7 +45,8 @@ def train(
     """Train `parent` on `training_set` for one CRINGE iteration and fill the empty folder `out`.
 
     training_set   Parquet of TRAINING_SCHEMA; it, `parent` and `storage_path` are seen by every worker
-    out            safetensors in float32, config and tokenizer files; nothing in it when this raises early
+    out            safetensors in float32 (or of the adapter alone, for config.lora.publish "adapter"), config
+                   and tokenizer files; nothing in it when this raises early
     storage_path   keeps `<run_name>-<digest>/`: plan.json, progress.jsonl, result.json, Ray's own records
                    and, every `config.checkpoint_every` steps, a checkpoint from which the same call goes
                    on, whether a worker was killed or the driver; `forget` removes them once `out` is safe
@@ -54,7 +55,8 @@ def train(
 
     Returns means over steps of the loss metrics, loss_first and loss_last, steps, tokens, labelled_tokens,
     labelled_turns, both per second, seconds_per_step, the share of each phase, peak_memory_gib,
-    startup_seconds, export_seconds, seconds.
+    tflops_per_second of a worker, mfu (its share of the GPU's peak, where that is known), startup_seconds,
+    export_seconds, seconds.
     Raises UserError for a set without labelled tokens, rows that the model cannot read, a loss that is not
     finite; TrainingError when workers failed more often than train.max_failures.
     """

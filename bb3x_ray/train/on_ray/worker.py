@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute
 import torch
 import torch.distributed as dist
 from ray import train as ray_train
@@ -22,9 +21,12 @@ from bb3x_ray.storage import write_json
 from bb3x_ray.train import batches, export, progress
 from bb3x_ray.train.adapters import add_adapters, merge
 from bb3x_ray.train.attention import choose_packing, exact, use_packing
+from bb3x_ray.train.effort import StepMeter
+from bb3x_ray.train.gpus import gpu_of_device
 from bb3x_ray.train.objectives import Objective, only_imitate
 from bb3x_ray.train.on_ray import engine as deep
 from bb3x_ray.train.on_ray.checkpoints import Checkpoints
+from bb3x_ray.train.shapes import read_shape
 from bb3x_ray.train.step import ConversationLoss, Schedule, train_step
 
 _PROBE_ROWS, _PROBE_TOKENS = 2, 48
@@ -69,7 +71,8 @@ def _train_and_export(order: dict[str, Any], folder: Path) -> dict[str, Any]:
     _together(lambda: _check_head(engine, probe), place.world)
     ready_at = time.time()
     checkpoints = Checkpoints(folder, engine, place.rank, place.world)
-    run = _Run(engine, table, plan, config, place, pad_id, order["seed"], folder / "progress.jsonl")
+    meter = _meter(parent, table, config, place)
+    run = _Run(engine, table, plan, config, place, pad_id, order["seed"], folder / "progress.jsonl", meter)
     history = run.follow_plan(checkpoints)
     _check_steps(engine, history, len(plan.steps))
     begun = time.time()
@@ -91,11 +94,12 @@ class _Run:
     pad_id: int
     seed: int
     told: Path
+    meter: StepMeter
 
     def follow_plan(self, checkpoints: Checkpoints) -> list[dict[str, float]]:
         """Every step of the plan that is not done; the metrics of all, the same on all ranks."""
         history = checkpoints.load()
-        lengths = pa.compute.list_value_length(self.table["input_ids"]).to_pylist()
+        lengths = [sum(row) for row in self.meter.lengths]
         every = self.config.checkpoint_every
         for step in range(len(history), len(self.plan.steps)):
             history.append(self._step(step, lengths))
@@ -119,9 +123,21 @@ class _Run:
         self.engine.train()
         metrics = train_step(self.engine, micro, step)
         metrics |= {"data_seconds": prepared, "seconds": time.time() - begun}
+        metrics |= self.meter.read(self.plan.steps[step], metrics)
         if place.rank == 0:
             progress.report(self.told, {"step": step + 1, "steps": total, "lr": rate} | metrics)
         return metrics
+
+
+def _meter(parent: Path, table: pa.Table, config: TrainConfig, place: _Place) -> StepMeter:
+    peak = None
+    if place.device.type == "cuda":
+        gpu = gpu_of_device(torch.cuda.get_device_name(place.device))
+        half = _product_type(config, place) != torch.float32
+        peak = None if gpu is None else 1e12 * (gpu.half_tflops if half else gpu.fp32_tflops)
+    shape = read_shape(parent / "config.json", parent.name)
+    lengths = batches.conversation_lengths(table)
+    return StepMeter(shape, lengths, place.world, adapters=config.lora.r > 0, peak=peak)
 
 
 def peak_memory(device: torch.device) -> int:
@@ -144,7 +160,7 @@ def _load(
     model = deep.load_sharded(parent, config) if config.zero_stage == 3 else export.load_parent(parent)
     pad_id = model.config.pad_token_id
     pad_id = pad_id if isinstance(pad_id, int) and pad_id >= 0 else 0  # masked: any id that exists will do
-    kind = fast_dtype(place.device) if config.dtype == "auto" else getattr(torch, config.dtype)
+    kind = _product_type(config, place)
     packing = choose_packing(model, place.device, half=kind != torch.float32)
     columns = ("input_ids", "imitate", "avoid")
     rows = [
@@ -162,6 +178,13 @@ def _load(
         model, objective, packing, autocast=config.dtype == "auto" and kind == torch.bfloat16
     )
     return module, probe.to(place.device), pad_id
+
+
+def _product_type(config: TrainConfig, place: _Place) -> torch.dtype:
+    """The type of the numbers that are multiplied."""
+
+    kind: torch.dtype = fast_dtype(place.device) if config.dtype == "auto" else getattr(torch, config.dtype)
+    return kind
 
 
 def _check_head(engine: Any, probe: batches.Batch) -> None:
