@@ -182,7 +182,6 @@ def _load(
 
 def _product_type(config: TrainConfig, place: _Place) -> torch.dtype:
     """The type of the numbers that are multiplied."""
-
     kind: torch.dtype = fast_dtype(place.device) if config.dtype == "auto" else getattr(torch, config.dtype)
     return kind
 
