@@ -90,6 +90,11 @@ def _draw(pool: pa.Table, wanted: int, rng: random.Random) -> pa.Table:
     return pool.take(pa.array(sorted(taken), pa.int64()))
 
 
+def by_source(table: pa.Table) -> dict[str, pa.Table]:
+    sources = sorted(set(table["source"].to_pylist()))
+    return {source: table.filter(pc.equal(table["source"], source)) for source in sources}
+
+
 def shares(parts: Mapping[str, pa.Table]) -> dict[str, dict[str, float]]:
     """Of each source: rows, labelled turns, labelled tokens, share of all labelled turns."""
     turns = {name: labelled_turns(table) for name, table in parts.items()}

@@ -25,7 +25,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from bb3x_ray.config import Config
 from bb3x_ray.data.answers import Choice, learn_from_answers, questions
 from bb3x_ray.data.curate import talk_rows
-from bb3x_ray.data.mix import HUMAN, SAFETY, describe, labelled_turns, mix, shares
+from bb3x_ray.data.mix import HUMAN, SAFETY, by_source, describe, labelled_turns, mix, shares
 from bb3x_ray.data.safety_pairs import load_safety_pairs
 from bb3x_ray.evaluate.on_ray import answer_on_ray
 from bb3x_ray.evaluate.replies import Asking
@@ -156,13 +156,7 @@ class Training:
             answers = self._answers(n, parent)
             more = self._more_human(own, answers.num_rows)
             table, report = learn_from_answers(own, answers, more, self._tokenizer, choice, self._plan.seed)
-            given = shares(
-                {
-                    s: table.filter(pc.equal(table["source"], s))
-                    for s in sorted(set(table["source"].to_pylist()))
-                }
-            )
-            with self._storage.publish(name, mix=given, **asdict(report)) as folder:
+            with self._storage.publish(name, mix=shares(by_source(table)), **asdict(report)) as folder:
                 pq.write_table(table, folder / "training_set.parquet")
         manifest = self._storage.manifest(name)
         dropped = ", ".join(f"{count} {reason}" for reason, count in manifest["dropped"].items()) or "none"
