@@ -1,11 +1,13 @@
 """Every config that ships parses, keeps its name and asks for resources that can be had together."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from bb3x_ray.config import Config, load_config
 from bb3x_ray.rounds.planning import plan_for
+from bb3x_ray.train.footprint import GIB
 
 FOLDER = Path(__file__).parents[1] / "configs"
 SHIPPED = sorted(FOLDER.glob("*.yaml"))
@@ -58,6 +60,15 @@ def test_on_one_gpu_training_and_evaluation_fit_beside_the_server() -> None:
     assert config.train.dtype == config.model.dtype == "bfloat16"
 
 
+@pytest.mark.parametrize("extra", [[], ["train.lora.publish=adapter", "train.iterations=1", "train.lr=1e-4"]])
+def test_what_the_comment_on_adapters_offers_loads(tmp_path: Path, extra: list[str]) -> None:
+    text = (FOLDER / "one_gpu.yaml").read_text()
+    assert text.count("  # lora:") == 1
+    path = tmp_path / "one_gpu.yaml"
+    path.write_text(text.replace("  # lora:", "  lora:"))
+    assert load_config(path, extra).train.lora.r == 16
+
+
 def test_without_a_gpu_nothing_asks_for_one() -> None:
     for name in ("local", "recorded"):
         config = shipped(name)
@@ -96,6 +107,17 @@ def test_what_cannot_run_yet_says_so_and_fits_while_it_trains(name: str) -> None
     plan = plan_for(shipped(name), gpu=MEANT_FOR[name])
     assert plan.gpu.training <= plan.machines.usable(plan.setup.workers)
     assert not plan.fits and "cannot run yet" in (FOLDER / f"{name}.yaml").read_text()
+
+
+@pytest.mark.parametrize("name", ["bb3x_3b", "bb3x_30b", "bb3x_175b"])
+def test_a_comment_says_what_the_plan_says(name: str) -> None:
+    plan = plan_for(shipped(name), gpu=MEANT_FOR[name])
+    lines = (FOLDER / f"{name}.yaml").read_text().splitlines()
+    comment = " ".join(line.lstrip("# ") for line in lines if line.startswith("#"))
+    assert f"a step takes {plan.gpu.training / GIB:.0f} GiB" in comment
+    assert re.search(
+        rf"memory\D* {plan.node.total / GIB:.0f} GiB|{plan.node.total / GIB:.0f} GiB of memory", comment
+    )
 
 
 def test_a_micro_batch_holds_the_longest_row() -> None:

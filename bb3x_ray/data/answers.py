@@ -98,17 +98,17 @@ def learn_from_answers(
     set. Among equals chance decides, by `seed`.
     """
     dropped: Counter[str] = Counter()
-    ending = _Ending(tokenizer)
+    around = _Around(tokenizer)
     usable = _usable(answers.to_pylist(), dropped)
     usable.sort(key=lambda row: _chance(seed, row["answer_id"]))
     if choice.pairs:
-        rows, kept = _pairs(usable, ending, dropped)
+        rows, kept = _pairs(usable, around, dropped)
     else:
         good, bad = _balanced(usable, choice, dropped)
         human = _human(own, len(good), more_human)
         bad = _capped(bad, own, len(good) + human.num_rows, choice.max_avoid_per_imitate, dropped)
         kept = (len(good), len(bad))
-        rows = [_row(row, "imitate", ending) for row in good] + [_row(row, "avoid", ending) for row in bad]
+        rows = [_row(row, "imitate", around) for row in good] + [_row(row, "avoid", around) for row in bad]
     human = _human(own, sum(kept), more_human)
     chosen = pa.Table.from_pylist(rows, schema=TRAINING_SCHEMA)
     table = pa.concat_tables([own, chosen, human])
@@ -173,7 +173,7 @@ def _human(own: pa.Table, turns: int, more: pa.Table) -> pa.Table:
     return more.slice(0, round(turns * sources["human"] / max(1, machine)))
 
 
-def _pairs(rows: list[Row], ending: "_Ending", dropped: Counter[str]) -> tuple[list[Row], tuple[int, int]]:
+def _pairs(rows: list[Row], around: "_Around", dropped: Counter[str]) -> tuple[list[Row], tuple[int, int]]:
     """One training row for each context whose answers are not all equally good."""
     by_context: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -191,7 +191,7 @@ def _pairs(rows: list[Row], ending: "_Ending", dropped: Counter[str]) -> tuple[l
             continue
         times.update((_same(best), _same(worst)))
         dropped["neither_best_nor_worst"] += len(answers) - 2
-        pairs.append(_joined(_row(best, "imitate", ending), _row(worst, "avoid", ending)))
+        pairs.append(_joined(_row(best, "imitate", around), _row(worst, "avoid", around)))
     return pairs, (len(pairs), len(pairs))
 
 
@@ -201,26 +201,30 @@ def _joined(better: Row, worse: Row) -> Row:
     return {**better, **joined, "starts": [0, len(better["input_ids"])]}
 
 
-class _Ending:
-    """Words of a reply as tokens, and what the template writes behind them up to the end of the turn."""
+class _Around:
+    """Words of a reply as tokens between what the template writes behind the prompt and behind the words."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
-        rendered = render(tokenizer, [Turn("user", "a"), Turn("assistant", "b")])
-        span = rendered.spans[-1]
-        self._tail = rendered.input_ids[span.end : (span.end_of_turn or span.end) + 1]
+        asked = [Turn("user", "a")]
+        rendered = render(tokenizer, [*asked, Turn("assistant", "b")])
+        ids, span = rendered.input_ids, rendered.spans[-1]
+        # Some templates write a space before a reply that they do not write when they ask for one.
+        self._lead = ids[len(prompt_ids(tokenizer, asked, len(ids))) : span.start]
+        self._tail = ids[span.end : (span.end_of_turn or span.end) + 1]
 
     def tokens(self, text: str, stopped: bool) -> tuple[list[int], list[bool]]:
         """(token ids, whether each is learned from): of the template nothing but the end of the turn."""
         words = plain_ids(self._tokenizer, text.strip())
         tail = self._tail if stopped else []
-        return words + tail, [True] * len(words) + [i == len(tail) - 1 for i in range(len(tail))]
+        learned = [False] * len(self._lead) + [True] * len(words)
+        return self._lead + words + tail, learned + [i == len(tail) - 1 for i in range(len(tail))]
 
 
-def _row(answer: Row, label: str, ending: _Ending) -> Row:
+def _row(answer: Row, label: str, around: _Around) -> Row:
     """The answer behind its prompt. What ends a turn is imitated where the model stopped, never avoided."""
     stopped = answer["finish_reason"] == "stop"
-    reply, learned = ending.tokens(answer["text"], label == "imitate" and stopped)
+    reply, learned = around.tokens(answer["text"], label == "imitate" and stopped)
     prompt = answer["prompt_ids"]
     marked, unmarked = [False] * len(prompt) + learned, [False] * (len(prompt) + len(reply))
     return {

@@ -29,7 +29,8 @@ def mix(
     of the round's own, or no more rows. Nothing is given twice. Returned for each source: rows, turns,
     tokens (labelled ones), share (of all labelled turns).
 
-    Raises UserError for a source that neither the round nor an earlier one knows.
+    Raises UserError for a source that neither the round nor an earlier one knows, and where the round has no
+    labelled turn beside what the mix names: every weight would then be a share of nothing.
     """
     named = {entry.source for entry in entries}
     _check_known(named, own, earlier)
@@ -37,6 +38,8 @@ def mix(
     is_named = pc.is_in(own["source"], value_set=pa.array(sorted(named), pa.string()))
     base = own.filter(pc.invert(pc.or_(is_named, own_human)))
     turns = labelled_turns(base)
+    if entries and not turns:
+        raise _nothing_of_its_own(own, named)
     parts = {"round": base}
     if HUMAN not in named:
         parts[HUMAN] = own.filter(own_human)
@@ -57,6 +60,15 @@ def _check_known(named: set[str], own: pa.Table, earlier: pa.Table) -> None:
             f"train.mix: source {name!r} has taught nothing yet; known are {', '.join(sorted(known))}. "
             "Bring it in by `bb3x ingest`, or leave it out."
         )
+
+
+def _nothing_of_its_own(own: pa.Table, named: set[str]) -> UserError:
+    taken = sorted(set(own["source"].to_pylist()) & named - {HUMAN})
+    cure = f"take {', '.join(taken)} out of train.mix" if taken else "collect more talk, or empty train.mix"
+    return UserError(
+        "train.mix: its weights count turns for each labelled turn of the round's own, and beside "
+        f"{', '.join(sorted(named))} the round has none: {cure}."
+    )
 
 
 def _pool(

@@ -10,6 +10,7 @@ import bisect
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -20,6 +21,12 @@ from bb3x_ray.schemas.conversation import Message
 from bb3x_ray.schemas.errors import UserError
 
 _MARK = re.compile(r"qz(\d+)words")
+# "Today" for every template that asks: a prompt and its training row may be made on different days. The
+# library takes neither a date nor a function, so a macro of that name goes before the template.
+_TODAY = datetime(2024, 7, 26)
+_SIGNS = "%Y %y %m %-m %B %b %d %-d %j %A %a %H %I %M %S %p".split()
+_DATED = "".join(f" | replace('{sign}', '{_TODAY.strftime(sign)}')" for sign in _SIGNS)
+_FIXED_DATE = "{% macro strftime_now(format) %}{{ format" + _DATED + " }}{% endmacro %}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +235,12 @@ def _humoured(runs: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 def _apply(tokenizer: PreTrainedTokenizerBase, runs: list[tuple[str, str]], ask: bool) -> str:
     messages = [{"role": role, "content": words} for role, words in runs]
-    text: Any = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ask)
+    text: Any = tokenizer.apply_chat_template(
+        messages,
+        chat_template=_FIXED_DATE + _template(tokenizer),
+        tokenize=False,
+        add_generation_prompt=ask,
+    )
     return str(text)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bb3x_ray.language.chat_template import Turn, plain_ids, render
 from bb3x_ray.language.loading import ChatModel
+from bb3x_ray.language.logits import finished
 
 # Tokens read at once, padding included, and rows of the vocabulary's width held at once.
 _BATCH_TOKENS = 4096
@@ -87,7 +88,7 @@ def _nll(chat_model: ChatModel, opening: list[int], words: list[list[int]]) -> l
     sums = torch.zeros(len(words), dtype=torch.float64)
     head = chat_model.model.get_output_embeddings()
     for part in torch.arange(len(rows), device=rows.device).split(_LOGIT_ROWS):
-        logits = head(hidden[rows[part], columns[part] - 1]).float()
+        logits = finished(head(hidden[rows[part], columns[part] - 1]).float(), chat_model.model.config)
         nll = torch.nn.functional.cross_entropy(logits, targets[part], reduction="none")
         sums.index_add_(0, rows[part].cpu(), nll.double().cpu())
     return [float(x) for x in sums]

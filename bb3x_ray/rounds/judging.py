@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -110,12 +111,14 @@ class Judging:
         self, name: str, version: str, prompts: dict[str, Sequence[Prompt]], texts: list[str], asking: Asking
     ) -> Answers:
         path = f"evaluations/{name}"
-        how = {"asking": asdict(asking), "prompts": self._material.sets.digest}
+        foretold = sha256("\n".join(texts).encode()).hexdigest()
+        how = {"asking": asdict(asking), "prompts": self._material.sets.digest, "foretold": foretold}
         if self._storage.is_published(path):
             if {key: self._storage.manifest(path).get(key) for key in how} != how:
                 raise UserError(
                     f"{self._storage.path(path)}: {name} answered under other settings (chat, model.dtype, "
-                    "evaluate); go back to them, or remove that folder so that every version answers anew."
+                    "evaluate) or foretold other messages; go back to them, or remove that folder so that "
+                    "every version answers anew."
                 )
         else:
             count = sum(map(len, prompts.values()))

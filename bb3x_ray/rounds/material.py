@@ -3,12 +3,13 @@ the frozen prompt sets."""
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 from bb3x_ray.config import EvaluateConfig
 from bb3x_ray.data.parts import check_disjoint, parts_manifest, split_parts
 from bb3x_ray.data.readers.chitchat import ChitchatConversation, read_chitchat
 from bb3x_ray.evaluate import prompts as prompt_sets
-from bb3x_ray.evaluate.adversarial import adversarial
+from bb3x_ray.evaluate.adversarial import adversarial, unit_hash
 from bb3x_ray.evaluate.independence import check_independence
 from bb3x_ray.evaluate.prompts import Prompt, PromptSets
 from bb3x_ray.language.chat_template import check_template
@@ -40,24 +41,41 @@ class Material:
         ]
 
     def check_independence(self) -> None:
-        """Law 11: prompt sets A and B, and what everybody else uses, share no conversation and no message."""
+        """Law 11: prompt sets A and B, and what everybody else uses, share no recorded conversation and none
+        of our adversarial messages. What many people say ("hello there") may well stand in several.
+        """
         used = {part: {c.conversation_id for c in self.parts[part]} for part in PARTS_BESIDE_THE_SETS}
         for part in ("judge", "talk"):
             used[part] = used[part] | {p.id for p in adversarial(part)}
         check_independence({**self.sets.source_ids(), **used})
 
+    def check_held_out(self) -> None:
+        """Raises UserError where the gate or training's probe has no message to foretell."""
+        for side, texts in (("gate", self.perplexity_texts(1)), ("training", self.probe_texts(1))):
+            if not texts:
+                raise UserError(
+                    f"the recorded conversations hold no message by which the {side} could measure human "
+                    "perplexity; install chitchat-dataset again, in the version that embedded.txt names."
+                )
+
     def perplexity_texts(self, count: int) -> list[str]:
-        """Held-out messages between people: the probe for collapse."""
-        return _spread(self._held_out(), count)
+        """Held-out messages between people: the gate's probe for collapse."""
+        return _spread(self._held_out("gate"), count)
 
     def probe_texts(self, count: int) -> list[str]:
-        """Other held-out messages, for decisions within training: what the gate looks at stays unseen."""
-        unseen = set(self._held_out()) - set(self.perplexity_texts(count))
-        return _spread([text for text in self._held_out() if text in unseen], count)
+        """Messages of other held-out conversations, for decisions within training: the gate's stay unseen."""
+        unseen = set(self._held_out("gate"))
+        return _spread([text for text in self._held_out("probe") if text not in unseen], count)
 
-    def _held_out(self) -> list[str]:
+    def _held_out(self, side: Literal["gate", "probe"]) -> list[str]:
         low, high = PERPLEXITY_WORDS
-        return [t for c in self.parts["perplexity"] for t in c.turns if low <= len(t.split()) <= high]
+        return [
+            text
+            for c in self.parts["perplexity"]
+            if (unit_hash("perplexity", 0, c.conversation_id) < 0.5) == (side == "gate")
+            for text in c.turns
+            if low <= len(text.split()) <= high
+        ]
 
     def judge_prompts(self, count: int) -> list[Prompt]:
         """Prompts of the judge's part, each with what the person really said next."""
@@ -112,7 +130,7 @@ def _import_card(version: str, source: str) -> str:
 def load_material(storage: Storage, config: EvaluateConfig, seed: int) -> Material:
     """The parts and prompt sets of this storage root: made and published the first time, then the same.
 
-    Raises UserError when the installed messages are not those the root was begun with.
+    Raises UserError when the installed messages are not those the root was begun with, or too few.
     """
     parts = split_parts(read_chitchat(min_turns=2), seed=0)
     check_disjoint(parts)
@@ -130,4 +148,5 @@ def load_material(storage: Storage, config: EvaluateConfig, seed: int) -> Materi
     sets = prompt_sets.load(storage)
     material = Material(parts, sets)
     material.check_independence()
+    material.check_held_out()
     return material

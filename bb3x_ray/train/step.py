@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from bb3x_ray.language.logits import soft_cap_and_scale
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.train.attention import Packing, segment_arguments
 from bb3x_ray.train.batches import Batch
@@ -44,12 +45,9 @@ class Head(nn.Module):
 
     def __init__(self, model: Any) -> None:
         super().__init__()
-        linear, config = model.get_output_embeddings(), model.config
+        linear = model.get_output_embeddings()
         self.weight, self.bias = linear.weight, linear.bias
-        self.soft_cap: float | None = getattr(config, "final_logit_softcapping", None)
-        self.scale = getattr(config, "logit_scale", None) or 1 / (
-            getattr(config, "logits_scaling", None) or 1
-        )
+        self.soft_cap, self.scale = soft_cap_and_scale(model.config)
 
     def forward(self, hidden: Tensor, objective: Objective, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
         """(loss sum [], counts as in cringe.COUNTS); hidden [N, D], one for each labelled token."""

@@ -14,6 +14,7 @@ from bb3x_ray.data.mix import labelled_turns
 from bb3x_ray.language.chat_template import Turn, prompt_ids, render, turns_of
 from bb3x_ray.schemas.conversation import Author, Conversation, Message, external, model, person
 from bb3x_ray.schemas.learning import ANSWERS_SCHEMA, TRAINING_SCHEMA, CurationReport
+from tests.language.templates import GOOD, tokenizer_with
 
 ADA, BOT = person("ada"), model("v0001")
 NO_CAP = Choice(0.6, 0.4, 1000.0)
@@ -119,7 +120,9 @@ def test_the_same_text_teaches_twice_at_most(tokenizer: PreTrainedTokenizerBase)
     assert said["I do  not KNOW.<|im_end|>"] == 2
 
 
-def test_an_answer_s_row_is_what_a_logged_reply_s_would_be(tokenizer: PreTrainedTokenizerBase) -> None:
+@pytest.mark.parametrize("style", GOOD)
+def test_an_answer_s_row_is_what_a_logged_reply_s_would_be(tiny_model: Path, style: str) -> None:
+    tokenizer = tokenizer_with(tiny_model, GOOD[style])
     turns = [Turn("user", "Do you like tea?")]
     prompt = prompt_ids(tokenizer, turns, 200)
     answers = [answer(0, 0.9, "I do.", prompt_ids=prompt), answer(1, 0.1, "No.", prompt_ids=prompt)]

@@ -108,3 +108,17 @@ def test_an_unknown_source_is_named_with_those_that_are_known() -> None:
         UserError, match=r"'dairy' has taught nothing yet; known are human, replay, safety, served"
     ):
         mix(table(rows("served", range(2))), NOTHING, POOLS, [MixEntry(source="dairy", weight=1)], seed=0)
+
+
+def test_a_mix_that_names_all_that_the_round_has_is_refused() -> None:
+    own = table(rows("convai2", range(4)), rows(HUMAN, range(3)))
+    with pytest.raises(UserError, match=r"train\.mix: .* beside convai2 .* take convai2 out of train\.mix"):
+        mix(own, NOTHING, POOLS, [MixEntry(source="convai2", weight=0.5)], seed=0)
+    mixed, _ = mix(own, NOTHING, POOLS, (), seed=0)
+    assert mixed.num_rows == 7
+
+
+def test_a_round_without_labelled_turns_has_nothing_to_weigh_by() -> None:
+    with pytest.raises(UserError, match=r"beside human, replay the round has none: collect more talk"):
+        entries = [MixEntry(source=HUMAN, weight=1), MixEntry(source=REPLAY, weight=1)]
+        mix(table(rows(HUMAN, range(3))), table(rows("served", range(9))), POOLS, entries, seed=0)

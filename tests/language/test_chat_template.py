@@ -1,8 +1,10 @@
 """Which tokens are whose words, under templates of many styles."""
 
+from datetime import datetime
 from pathlib import Path
 
 import pytest
+from transformers.utils import chat_template_utils
 
 from bb3x_ray.language.chat_template import (
     Rendered,
@@ -139,6 +141,28 @@ def test_a_default_system_prompt_stays(tiny_model: Path) -> None:
         "<|im_start|>system\nYou are kind."
     )
     assert "kind.<" not in tokenizer.decode(prompt_ids(tokenizer, [Turn("system", "Go."), TALK[0]], 1000))
+
+
+def test_a_dated_template_renders_the_same_on_every_day(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock is the library's own; what it says by itself shows that two days are two."""
+    tokenizer = tokenizer_with(tiny_model, DATED)
+    rendered, by_itself = [], []
+    for day in (datetime(2025, 12, 31), datetime(2026, 1, 1)):
+
+        class Clock:
+            @staticmethod
+            def now(day: datetime = day) -> datetime:
+                return day
+
+        monkeypatch.setattr(chat_template_utils, "datetime", Clock)
+        asked = [{"role": "user", "content": TALK[0].text}]
+        by_itself.append(tokenizer.apply_chat_template(asked, tokenize=False))
+        rendered.append((prompt_ids(tokenizer, TALK[:1], 1000), render(tokenizer, TALK)))
+    assert by_itself[0] != by_itself[1]
+    assert rendered[0] == rendered[1]
+    assert "Today is 26 Jul 2024" in tokenizer.decode(rendered[0][0])
 
 
 @pytest.mark.parametrize("template", [CHATML, DATED, ALTERNATING])

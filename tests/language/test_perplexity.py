@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from bb3x_ray.language import perplexity as module
 from bb3x_ray.language.chat_template import Turn, render
 from bb3x_ray.language.loading import ChatModel, load_model
 from bb3x_ray.language.perplexity import perplexity
 from tests.tiny import TEXTS
+from tests.train.test_attention import FAMILIES, SMALL
 
 
 def naive(chat: ChatModel, text: str) -> tuple[float, int]:
@@ -35,6 +37,21 @@ def test_equals_a_plain_loop(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) 
         assert tokens == tokens_ and nll == pytest.approx(nll_, rel=1e-5)
     assert found.tokens == sum(t for _, t in expected)
     assert found.value == pytest.approx(math.exp(sum(n for n, _ in expected) / found.tokens), rel=1e-5)
+
+
+@pytest.mark.parametrize("family", ["gemma2", "cohere", "granite"])
+def test_what_models_do_to_their_logits_is_known(tiny_model: Path, family: str) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    sizes = SMALL | {"vocab_size": len(tokenizer), "max_position_embeddings": 128}
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(family, **sizes, **FAMILIES[family])
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
+    with torch.no_grad():
+        model.get_output_embeddings().weight.normal_()  # so that logits are large enough to be capped
+    chat = ChatModel(model, tokenizer, torch.device("cpu"))
+    found = perplexity(chat, TEXTS)
+    for (nll, _), text in zip(found.per_text, TEXTS, strict=True):
+        assert nll == pytest.approx(naive(chat, text)[0], rel=1e-4)
 
 
 def test_no_token_at_all(tiny_model: Path) -> None:
