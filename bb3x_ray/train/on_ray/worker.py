@@ -66,6 +66,7 @@ def _train_and_export(order: dict[str, Any], folder: Path) -> dict[str, Any]:
     parent = Path(order["parent"])
     module, probe, pad_id = _together(lambda: _load(parent, table, config, place, order["seed"]), place.world)
     engine = deep.make_engine(module, config)
+    deep.begin_exactly(engine, parent, config)
     _together(lambda: _check_head(engine, probe), place.world)
     ready_at = time.time()
     checkpoints = Checkpoints(folder, engine, place.rank, place.world)
@@ -205,14 +206,21 @@ def _export(
     model, packing = engine.module.model, exact(engine.module.packing)
     use_packing(model, packing)
     live = export.live_logits(model, probe, packing)
-    adapter = config.lora.publish == "adapter"
-    state = export.whole_state(model, deep.gather(engine), keep=place.rank == 0, adapter_only=adapter)
+    lora, adapter = config.lora.r > 0, config.lora.publish == "adapter"
+    state = export.whole_state(
+        model, deep.gather(engine), place.rank == 0, adapter_only=lora, learned=deep.learned(engine)
+    )
 
     def write() -> None:
         if adapter:
             export.write_adapter(model, state, parent, out)
+        elif lora:  # into the parent's own weights: the frozen ones may be 16 bits
+            whole = merge(export.load_parent(parent).state_dict() | state, config.lora)
+            export.write_model(model, whole, parent, out)
+            whole.clear()
         else:
-            export.write_model(model, merge(state, config.lora) if config.lora.r else state, parent, out)
+            export.write_model(model, state, parent, out)
+        state.clear()  # before the model is read again
         export.check_export(out, probe, live, packing, model.dtype, base=parent if adapter else None)
 
     _together(write if place.rank == 0 else lambda: None, place.world)
