@@ -162,9 +162,10 @@ def check_export(
     base   where the version that an adapter in `out` stands on lies; None: beside it
     Raises RuntimeError above LOGIT_TOLERANCE of that type (relative to the largest logit, at least 1).
     """
-    reloaded = load_parent(out, base).to(live.device)
+    reloaded = load_parent(out, base)
     for parameter in reloaded.parameters():  # not the buffers: DeepSpeed leaves those in float32 too
         parameter.data = parameter.data.to(dtype)
+    reloaded.to(live.device)  # only now: beside the live model there may be no room for float32
     use_packing(reloaded, packing)
     difference = float((live_logits(reloaded, probe, packing) - live).abs().max())
     if not difference <= LOGIT_TOLERANCE[dtype] * max(1.0, float(live.abs().max())):
