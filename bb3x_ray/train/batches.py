@@ -132,6 +132,7 @@ class Batch:
     imitate, avoid            [N] bool
     weights                   [N] float32
     rows                      [N] int64: which of the batch's training rows a labelled token is of
+    paired                    [N] bool: whether that row holds a pair, two conversations to be compared
     row_seeds, places         [N] int64: hash of that row's id, place of the token in the row; the same
                               wherever and whenever the row is seen
     """
@@ -145,6 +146,7 @@ class Batch:
     avoid: Tensor
     weights: Tensor
     rows: Tensor
+    paired: Tensor
     row_seeds: Tensor
     places: Tensor
 
@@ -183,11 +185,13 @@ def collate(rows: Sequence[Row], pad_id: int) -> Batch:
     ids: list[int] = []
     positions: list[int] = []
     segments: list[tuple[int, int]] = []
-    labelled: list[tuple[int, ...]] = []  # at, target, imitate, avoid, row, seed, place
+    labelled: list[tuple[int, ...]] = []  # at, target, imitate, avoid, row, paired, seed, place
     weights: list[float] = []
     for number, row in enumerate(rows):
         begin, seed = len(ids), _seed_of(row["row_id"])
-        for start, end in _conversations(row):
+        conversations = _conversations(row)
+        is_pair = len(conversations) == 2
+        for start, end in conversations:
             segments.append((begin + start, begin + end))
             positions += range(end - start)
             for place in range(start + 1, end):
@@ -196,11 +200,12 @@ def collate(rows: Sequence[Row], pad_id: int) -> Batch:
                     raise ValueError("a token is both to imitate and to avoid")
                 if imitate or avoid:
                     target = row["input_ids"][place]
-                    labelled.append((begin + place - 1, target, imitate, avoid, number, seed, place))
+                    label = (imitate, avoid, number, is_pair, seed, place)
+                    labelled.append((begin + place - 1, target, *label))
                     weights.append(row["weight"][place] if row.get("weight") else 1.0)
         ids += row["input_ids"]
-    columns = torch.tensor(labelled or [(0,) * 7], dtype=torch.int64).T
-    at, targets, imitated, avoided, of_row, seeds, places = columns
+    columns = torch.tensor(labelled or [(0,) * 8], dtype=torch.int64).T
+    at, targets, imitated, avoided, of_row, paired, seeds, places = columns
     return Batch(
         input_ids=torch.tensor([ids]),
         position_ids=torch.tensor([positions]),
@@ -211,6 +216,7 @@ def collate(rows: Sequence[Row], pad_id: int) -> Batch:
         avoid=avoided.bool(),
         weights=torch.tensor(weights or [1.0]),
         rows=of_row,
+        paired=paired.bool(),
         row_seeds=seeds,
         places=places,
     )
