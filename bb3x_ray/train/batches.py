@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from bb3x_ray.schemas.learning import TRAINING_SCHEMA
 from bb3x_ray.storage import read_json, write_json
 
 Row: TypeAlias = dict[str, Any]  # one row of TRAINING_SCHEMA
+Size: TypeAlias = tuple[int, ...]  # tokens of each conversation in a row
 _NEEDED = ("row_id", "source", "person", "input_ids", "imitate", "avoid")
 
 
@@ -37,13 +39,16 @@ class Plan:
     def rows_of(self, step: int, rank: int, world: int) -> tuple[int, ...]:
         return self.steps[step][rank::world]
 
-    def micro_batches(self, step: int, world: int, lengths: Sequence[int], micro_tokens: int) -> int:
+    def micro_batches(
+        self, step: int, world: int, sizes: Sequence[Size], micro_tokens: int, padded: bool = False
+    ) -> int:
         """How many times every rank calls forward in this step: as often as the one that needs it most.
 
-        lengths   tokens of each row of the training set
+        sizes    of the rows of the training set
+        padded   as in `pack`
         """
         shares = [self.rows_of(step, rank, world) for rank in range(world)]
-        return max(len(pack([lengths[row] for row in share], micro_tokens)) for share in shares)
+        return max(len(pack([sizes[row] for row in share], micro_tokens, padded)) for share in shares)
 
 
 def plan_batches(n_rows: int, rows_per_step: int, epochs: int, seed: int) -> Plan:
@@ -222,25 +227,45 @@ def collate(rows: Sequence[Row], pad_id: int) -> Batch:
     )
 
 
-def micro_batches(rows: Sequence[Row], count: int, micro_tokens: int, pad_id: int) -> list[Batch]:
-    """Exactly `count` batches of at most `micro_tokens` tokens; a row that is longer is one by itself."""
-    packed = pack([len(row["input_ids"]) for row in rows], micro_tokens)
+def micro_batches(
+    rows: Sequence[Row], count: int, micro_tokens: int, pad_id: int, padded: bool = False
+) -> list[Batch]:
+    """Exactly `count` batches of at most `micro_tokens` tokens; a row that is longer is one by itself.
+
+    padded   as in `pack`
+    """
+    packed = pack([_size(len(row["input_ids"]), row.get("starts")) for row in rows], micro_tokens, padded)
     packed += [[] for _ in range(count - len(packed))]
     return [collate([rows[i] for i in members], pad_id) for members in packed]
 
 
-def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Indices by bin: the longest first, each into the first bin that has room for it."""
+def pack(sizes: Sequence[Size], capacity: int, padded: bool = False) -> list[list[int]]:
+    """Indices by bin: the longest first, each into the first bin that has room for it.
+
+    padded   the model gets each conversation of a bin in a row of its own, as long as the longest of them
+    """
+    length = [max(size) if padded else sum(size) for size in sizes]
+    takes = [len(size) if padded else sum(size) for size in sizes]
     bins: list[list[int]] = []
-    room: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        place = next((b for b, free in enumerate(room) if free >= lengths[index]), len(bins))
+    room: list[int] = []  # in tokens, or in conversations as long as the bin's first
+    for index in sorted(range(len(sizes)), key=lambda i: (-length[i], i)):
+        place = next((b for b, free in enumerate(room) if free >= takes[index]), len(bins))
         if place == len(bins):
             bins.append([])
-            room.append(capacity)
+            room.append(capacity // length[index] if padded else capacity)
         bins[place].append(index)
-        room[place] -= lengths[index]
+        room[place] -= takes[index]
     return bins
+
+
+def sizes_of(table: pa.Table) -> list[Size]:
+    """The size of every row of a training set."""
+    totals = pa.compute.list_value_length(table["input_ids"]).to_pylist()
+    return [_size(total, starts) for total, starts in zip(totals, table["starts"].to_pylist(), strict=True)]
+
+
+def _size(tokens: int, starts: list[int] | None) -> Size:
+    return tuple(end - start for start, end in itertools.pairwise([*(starts or [0]), tokens]))
 
 
 def _conversations(row: Row) -> list[tuple[int, int]]:

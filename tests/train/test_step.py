@@ -111,9 +111,14 @@ def test_gradient_is_the_mean_over_labelled_tokens_however_rows_are_packed(
     expected = expected_gradient(module, rows)
     engine = PlainEngine(module)
     # The last one is empty, as on a rank with fewer rows.
-    count = len(pack([len(r["input_ids"]) for r in rows], micro_tokens)) + 1
-    batches = micro_batches(rows, count, micro_tokens, pad_id=0)
+    count = len(pack([(len(r["input_ids"]),) for r in rows], micro_tokens, padded=not packed)) + 1
+    batches = micro_batches(rows, count, micro_tokens, pad_id=0, padded=not packed)
+    seen: list[torch.Size] = []
+    module.model.base_model.register_forward_pre_hook(
+        lambda _, __, named: seen.append(named["input_ids"].shape), with_kwargs=True
+    )
     metrics = train_step(engine, batches, 0)
+    assert all(shape.numel() <= micro_tokens or shape[0] == 1 for shape in seen)
     assert engine.boundaries == [False] * (count - 1) + [True]
     assert engine.gradient.keys() == expected.keys()
     for name, gradient in expected.items():

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute
 import torch
 import torch.distributed as dist
 from ray import train as ray_train
@@ -97,15 +96,15 @@ class _Run:
     def follow_plan(self, checkpoints: Checkpoints) -> list[dict[str, float]]:
         """Every step of the plan that is not done; the metrics of all, the same on all ranks."""
         history = checkpoints.load()
-        lengths = pa.compute.list_value_length(self.table["input_ids"]).to_pylist()
+        sizes = batches.sizes_of(self.table)
         every = self.config.checkpoint_every
         for step in range(len(history), len(self.plan.steps)):
-            history.append(self._step(step, lengths))
+            history.append(self._step(step, sizes))
             if every and (step + 1) % every == 0 and step + 1 < len(self.plan.steps):
                 checkpoints.save(history)
         return history
 
-    def _step(self, step: int, lengths: list[int]) -> dict[str, float]:
+    def _step(self, step: int, sizes: list[batches.Size]) -> dict[str, float]:
         begun = time.time()
         config, place, total = self.config, self.place, len(self.plan.steps)
         rate = Schedule(config.lr, config.warmup_steps, total).at(step)
@@ -114,8 +113,9 @@ class _Run:
         # Dropout, where a model has it: the same on a resumed run.
         torch.manual_seed((self.seed * total + step) * place.world + place.rank)
         rows = self.table.take(list(self.plan.rows_of(step, place.rank, place.world))).to_pylist()
-        count = self.plan.micro_batches(step, place.world, lengths, config.micro_tokens)
-        packed = batches.micro_batches(rows, count, config.micro_tokens, self.pad_id)
+        padded = self.engine.module.packing == "none"
+        count = self.plan.micro_batches(step, place.world, sizes, config.micro_tokens, padded)
+        packed = batches.micro_batches(rows, count, config.micro_tokens, self.pad_id, padded)
         micro = [batch.to(place.device) for batch in packed]
         prepared = time.time() - begun
         self.engine.train()
