@@ -34,10 +34,14 @@ FLOAT16 = [
 ]
 
 # Large enough a rate that every step moves weights by much more than the tolerance below.
-CONFIG = TrainConfig(lr=1e-3, rows_per_step=4, micro_tokens=64, dtype="float32", cpus_per_worker=0.5, k=2)
+CONFIG = TrainConfig(
+    lr=1e-3, rows_per_step=4, epochs=4, micro_tokens=64, dtype="float32", cpus_per_worker=0.5, k=2
+)
+STEPS = 12
 # Another order of summation moves float32 gradients in the last digits; Adam divides them by their own
 # size, which can make more of it where a gradient is next to zero. Weights move by about lr a step.
 TOLERANCE = 0.05 * CONFIG.lr
+LOSS_TOLERANCE = 1e-4  # of a step's loss, relative
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +68,7 @@ def training_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def trained(training_set: Path, parent: Path, folder: Path, **changes: Any) -> dict[str, torch.Tensor]:
-    """The exported weights of one run."""
+    """The exported weights of one run, which is called "t"."""
     config = CONFIG.model_copy(update=changes)
     train(training_set, parent, folder / "out", config, run_name="t", storage_path=folder / "runs", seed=1)
     return load_file(folder / "out" / "model.safetensors")
@@ -91,12 +95,14 @@ def one_worker(
 
 def test_one_worker_learns_and_exports(one_worker: Any, training_set: Path, tiny_model: Path) -> None:
     folder, metrics, told = one_worker
-    assert [line["step"] for line in told] == [1, 2, 3] and told[0]["steps"] == 3
-    assert metrics["steps"] == 3 and metrics["loss_last"] == told[-1]["loss"]
+    assert [line["step"] for line in told] == list(range(1, STEPS + 1)) and told[0]["steps"] == STEPS
+    assert metrics["steps"] == STEPS and metrics["loss_last"] == told[-1]["loss"]
     labels = pq.read_table(training_set).to_pylist()
-    imitated, avoided = (sum(sum(row[name][1:]) for row in labels) for name in ("imitate", "avoid"))
+    imitated, avoided = (
+        CONFIG.epochs * sum(sum(row[name][1:]) for row in labels) for name in ("imitate", "avoid")
+    )
     assert (metrics["ce_target_tokens"], metrics["ct_target_tokens"]) == (imitated, avoided)
-    assert metrics["tokens"] == sum(len(row["input_ids"]) for row in labels)
+    assert metrics["tokens"] == CONFIG.epochs * sum(len(row["input_ids"]) for row in labels)
     assert metrics["seconds"] > metrics["startup_seconds"] > 0
     before, after = load_file(tiny_model / "model.safetensors"), load_file(folder / "out/model.safetensors")
     assert before.keys() == after.keys()
@@ -138,6 +144,10 @@ def test_workers_sharding_and_offload_change_nothing(
 ) -> None:
     one = load_file(one_worker[0] / "out" / "model.safetensors")
     assert largest(one, trained(training_set, tiny_model, tmp_path, **changes)) < TOLERANCE
+    (path,) = tmp_path.glob("runs/t-*/progress.jsonl")
+    losses = [json.loads(line)["loss"] for line in path.read_text().splitlines()]
+    assert losses == pytest.approx([line["loss"] for line in one_worker[2]], rel=LOSS_TOLERANCE)
+    assert len(losses) == STEPS
     assert largest(one, load_file(tiny_model / "model.safetensors")) > 20 * TOLERANCE
 
 
@@ -164,7 +174,7 @@ def test_half_precision_learns_about_the_same(
 
 
 # At a weight of 0.02 half a bfloat16 step is 6e-5: three of these are lost where weights are rounded.
-FINE = {"lr": 5e-6, "weight_decay": 0.0}
+FINE = {"lr": 5e-6, "weight_decay": 0.0, "epochs": 1}
 
 
 def changes_of(folder: Path, parent: Path) -> torch.Tensor:
