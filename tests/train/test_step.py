@@ -141,6 +141,42 @@ def test_k_above_one_does_not_depend_on_packing(tiny_model: Path) -> None:
         torch.testing.assert_close(gradients[0][name], gradients[1][name], rtol=1e-4, atol=1e-6)
 
 
+def pairwise(conversation: dict[str, Any], turns: list[tuple[int, int]]) -> list[dict[str, Any]]:
+    """A row for each turn (start, end): all that came before it, and labels on that turn alone."""
+    rows = []
+    for start, end in turns:
+        masks = {n: [False] * start + conversation[n][start:end] for n in ("imitate", "avoid")}
+        rows.append(conversation | {"input_ids": conversation["input_ids"][:end]} | masks)
+    return rows
+
+
+@pytest.mark.parametrize("k", [1, 4])
+def test_one_row_a_conversation_has_the_gradient_of_one_row_a_turn(tiny_model: Path, k: int) -> None:
+    made = random.Random(2)
+    talks, turned = [], []
+    for number in range(3):
+        ids = [made.randrange(3, 250) for _ in range(40)]
+        turns = [(4, 9), (13, 20), (22, 30), (33, 40)]
+        marks = ["." * 40, "." * 40]
+        for turn, (start, end) in enumerate(turns):
+            kind = (turn + number) % 2
+            marks[kind] = marks[kind][:start] + "x" * (end - start) + marks[kind][end:]
+        talks.append(row(ids, *marks, row_id=f"talk {number}"))
+        turned += pairwise(talks[-1], turns)
+    gradients = []
+    for rows in (talks, turned):
+        engine = PlainEngine(module_of(tiny_model, k=k))
+        metrics = train_step(engine, micro_batches(rows, 1, 1000, pad_id=0), 0)
+        gradients.append(engine.gradient)
+        assert metrics["labelled_tokens"] == 81 and metrics["tokens"] == sum(
+            len(r["input_ids"]) for r in rows
+        )
+    assert metrics["tokens"] == 297, "the pairwise layout reads every context again"
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("mask", ["imitate", "avoid"])
 def test_steps_push_avoided_tokens_down_and_imitated_tokens_up(tiny_model: Path, mask: str) -> None:
     module = module_of(tiny_model)
