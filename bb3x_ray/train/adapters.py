@@ -43,16 +43,19 @@ def add_adapters(model: Any, config: LoraConfig) -> Any:
 
 
 def merge(state: dict[str, Tensor], config: LoraConfig) -> dict[str, Tensor]:
-    """The state of the model without adapters: W + (alpha / r) · B A, summed in float32."""
-    merged = {}
-    for name, value in state.items():
-        layer, has_adapter, rest = name.partition(".base_layer.")
-        if PART in name:
-            continue
-        if has_adapter and rest == "weight":
-            down, up = (state[f"{layer}.lora_{side}.{_NAME}.weight"] for side in ("A", "B"))
-            value = adapted(value, down, up, config.alpha / config.r).to(value.dtype)
-        merged[f"{layer}.{rest}" if has_adapter else name] = value
+    """The state of the model without adapters: W + (alpha / r) · B A, summed in float32.
+
+    state   adapters, and weights under the names that they have beside them or without them; these are
+            taken out of it, so that no weight is in memory twice
+    """
+    weights = [name for name in state if PART not in name]
+    merged = {name.replace(".base_layer.", "."): state.pop(name) for name in weights}
+    down_ends = f"{PART}A.{_NAME}.weight"
+    for name in state:
+        if name.endswith(down_ends):
+            layer = name.removesuffix(down_ends)
+            down, up = state[name], state[f"{layer}{PART}B.{_NAME}.weight"]
+            merged[f"{layer}.weight"] = adapted(merged[f"{layer}.weight"], down, up, config.alpha / config.r)
     return merged
 
 

@@ -19,6 +19,7 @@ from bb3x_ray.schemas.learning import TRAINING_SCHEMA
 from bb3x_ray.storage import read_json, write_json
 
 Row: TypeAlias = dict[str, Any]  # one row of TRAINING_SCHEMA
+Size: TypeAlias = tuple[int, ...]  # tokens of each conversation in a row
 _NEEDED = ("row_id", "source", "person", "input_ids", "imitate", "avoid")
 
 
@@ -38,13 +39,16 @@ class Plan:
     def rows_of(self, step: int, rank: int, world: int) -> tuple[int, ...]:
         return self.steps[step][rank::world]
 
-    def micro_batches(self, step: int, world: int, lengths: Sequence[int], micro_tokens: int) -> int:
+    def micro_batches(
+        self, step: int, world: int, sizes: Sequence[Size], micro_tokens: int, padded: bool = False
+    ) -> int:
         """How many times every rank calls forward in this step: as often as the one that needs it most.
 
-        lengths   tokens of each row of the training set
+        sizes    of the rows of the training set
+        padded   as in `pack`
         """
         shares = [self.rows_of(step, rank, world) for rank in range(world)]
-        return max(len(pack([lengths[row] for row in share], micro_tokens)) for share in shares)
+        return max(len(pack([sizes[row] for row in share], micro_tokens, padded)) for share in shares)
 
 
 def plan_batches(n_rows: int, rows_per_step: int, epochs: int, seed: int) -> Plan:
@@ -133,6 +137,7 @@ class Batch:
     imitate, avoid            [N] bool
     weights                   [N] float32
     rows                      [N] int64: which of the batch's training rows a labelled token is of
+    paired                    [N] bool: whether that row holds a pair, two conversations to be compared
     row_seeds, places         [N] int64: hash of that row's id, place of the token in the row; the same
                               wherever and whenever the row is seen
     """
@@ -146,6 +151,7 @@ class Batch:
     avoid: Tensor
     weights: Tensor
     rows: Tensor
+    paired: Tensor
     row_seeds: Tensor
     places: Tensor
 
@@ -184,11 +190,13 @@ def collate(rows: Sequence[Row], pad_id: int) -> Batch:
     ids: list[int] = []
     positions: list[int] = []
     segments: list[tuple[int, int]] = []
-    labelled: list[tuple[int, ...]] = []  # at, target, imitate, avoid, row, seed, place
+    labelled: list[tuple[int, ...]] = []  # at, target, imitate, avoid, row, paired, seed, place
     weights: list[float] = []
     for number, row in enumerate(rows):
         begin, seed = len(ids), _seed_of(row["row_id"])
-        for start, end in _conversations(row):
+        conversations = _conversations(row)
+        is_pair = len(conversations) == 2
+        for start, end in conversations:
             segments.append((begin + start, begin + end))
             positions += range(end - start)
             for place in range(start + 1, end):
@@ -197,11 +205,12 @@ def collate(rows: Sequence[Row], pad_id: int) -> Batch:
                     raise ValueError("a token is both to imitate and to avoid")
                 if imitate or avoid:
                     target = row["input_ids"][place]
-                    labelled.append((begin + place - 1, target, imitate, avoid, number, seed, place))
+                    label = (imitate, avoid, number, is_pair, seed, place)
+                    labelled.append((begin + place - 1, target, *label))
                     weights.append(row["weight"][place] if row.get("weight") else 1.0)
         ids += row["input_ids"]
-    columns = torch.tensor(labelled or [(0,) * 7], dtype=torch.int64).T
-    at, targets, imitated, avoided, of_row, seeds, places = columns
+    columns = torch.tensor(labelled or [(0,) * 8], dtype=torch.int64).T
+    at, targets, imitated, avoided, of_row, paired, seeds, places = columns
     return Batch(
         input_ids=torch.tensor([ids]),
         position_ids=torch.tensor([positions]),
@@ -212,37 +221,51 @@ def collate(rows: Sequence[Row], pad_id: int) -> Batch:
         avoid=avoided.bool(),
         weights=torch.tensor(weights or [1.0]),
         rows=of_row,
+        paired=paired.bool(),
         row_seeds=seeds,
         places=places,
     )
 
 
-def micro_batches(rows: Sequence[Row], count: int, micro_tokens: int, pad_id: int) -> list[Batch]:
-    """Exactly `count` batches of at most `micro_tokens` tokens; a row that is longer is one by itself."""
-    packed = pack([len(row["input_ids"]) for row in rows], micro_tokens)
+def micro_batches(
+    rows: Sequence[Row], count: int, micro_tokens: int, pad_id: int, padded: bool = False
+) -> list[Batch]:
+    """Exactly `count` batches of at most `micro_tokens` tokens; a row that is longer is one by itself.
+
+    padded   as in `pack`
+    """
+    packed = pack([_size(len(row["input_ids"]), row.get("starts")) for row in rows], micro_tokens, padded)
     packed += [[] for _ in range(count - len(packed))]
     return [collate([rows[i] for i in members], pad_id) for members in packed]
 
 
-def conversation_lengths(table: pa.Table) -> list[list[int]]:
-    """Tokens of each conversation in each row."""
-    ends = pa.compute.list_value_length(table["input_ids"]).to_pylist()
-    bounds = [[*(starts or [0]), end] for starts, end in zip(table["starts"].to_pylist(), ends, strict=True)]
-    return [[b - a for a, b in itertools.pairwise(row)] for row in bounds]
+def pack(sizes: Sequence[Size], capacity: int, padded: bool = False) -> list[list[int]]:
+    """Indices by bin: the longest first, each into the first bin that has room for it.
 
-
-def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Indices by bin: the longest first, each into the first bin that has room for it."""
+    padded   the model gets each conversation of a bin in a row of its own, as long as the longest of them
+    """
+    length = [max(size) if padded else sum(size) for size in sizes]
+    takes = [len(size) if padded else sum(size) for size in sizes]
     bins: list[list[int]] = []
-    room: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        place = next((b for b, free in enumerate(room) if free >= lengths[index]), len(bins))
+    room: list[int] = []  # in tokens, or in conversations as long as the bin's first
+    for index in sorted(range(len(sizes)), key=lambda i: (-length[i], i)):
+        place = next((b for b, free in enumerate(room) if free >= takes[index]), len(bins))
         if place == len(bins):
             bins.append([])
-            room.append(capacity)
+            room.append(capacity // length[index] if padded else capacity)
         bins[place].append(index)
-        room[place] -= lengths[index]
+        room[place] -= takes[index]
     return bins
+
+
+def sizes_of(table: pa.Table) -> list[Size]:
+    """The size of every row of a training set."""
+    totals = pa.compute.list_value_length(table["input_ids"]).to_pylist()
+    return [_size(total, starts) for total, starts in zip(totals, table["starts"].to_pylist(), strict=True)]
+
+
+def _size(tokens: int, starts: list[int] | None) -> Size:
+    return tuple(end - start for start, end in itertools.pairwise([*(starts or [0]), tokens]))
 
 
 def _conversations(row: Row) -> list[tuple[int, int]]:

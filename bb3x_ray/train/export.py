@@ -28,6 +28,9 @@ _COPIED_SUFFIXES = {".json", ".txt", ".model", ".jinja"}
 LOGIT_TOLERANCE = {torch.float32: 1e-4, torch.float16: 3e-3, torch.bfloat16: 2e-2}
 
 Gather = Callable[[list[nn.Parameter]], AbstractContextManager[Any]]
+Learned = Callable[
+    [nn.Parameter], Tensor | None
+]  # the float32 values behind a 16-bit weight, if there are any
 
 
 def load_parent(folder: Path, base: Path | None = None) -> Any:
@@ -76,22 +79,30 @@ def live_logits(model: Any, probe: Batch, packing: Packing) -> Tensor:
 
 
 def whole_state(
-    model: nn.Module, gather: Gather | None, keep: bool, adapter_only: bool = False
+    model: nn.Module,
+    gather: Gather | None,
+    keep: bool,
+    adapter_only: bool = False,
+    learned: Learned | None = None,
 ) -> dict[str, Tensor]:
     """The model's state; with `gather` (ZeRO stage 3) each weight is made whole in turn on every rank.
 
     Only ranks with `keep` hold a copy, on the CPU.
+
+    learned   where weights are 16 bits: what they were rounded from; every rank asks for each in turn
     """
     parameters = dict(model.named_parameters(remove_duplicate=True))
     if adapter_only:
         parameters = {name: value for name, value in parameters.items() if PART in name}
-    if gather is None:
+    if gather is None and learned is None:
         return dict(parameters if adapter_only else model.state_dict())
     state = {}
     for name, parameter in parameters.items():
-        with gather([parameter]):
+        exact_value = learned(parameter) if learned else None
+        with gather([parameter]) if gather and exact_value is None else nullcontext():
             if keep:
-                state[name] = parameter.detach().cpu().clone()
+                value = parameter if exact_value is None else exact_value
+                state[name] = value.detach().cpu().clone()
     if adapter_only:
         return state
     # Buffers are not sharded. Tied weights have one name here; save_pretrained knows the other.
@@ -102,13 +113,15 @@ def whole_state(
 def write_model(model: Any, state: dict[str, Tensor], parent: Path, out: Path) -> None:
     """Fill `out` with safetensors, config, and the parent's tokenizer files.
 
-    Weights are float32 where they were trained so, though the parent may be narrower: steps of 1e-5 are
-    below what bfloat16 weights can hold.
+    Weights are float32, though the live ones or the parent's may be narrower: steps of 1e-5 are below what
+    bfloat16 weights can hold.
     """
     out.mkdir(parents=True, exist_ok=True)
     _check_values(state)
     model.config.use_cache = True
     model.save_pretrained(out, state_dict=state)
+    model.config.dtype = torch.float32  # it wrote the live weights' type
+    model.config.save_pretrained(out)
     _copy(parent, out, without=_PARENTS_OWN | _WRITTEN)
 
 
@@ -149,9 +162,10 @@ def check_export(
     base   where the version that an adapter in `out` stands on lies; None: beside it
     Raises RuntimeError above LOGIT_TOLERANCE of that type (relative to the largest logit, at least 1).
     """
-    reloaded = load_parent(out, base).to(live.device)
+    reloaded = load_parent(out, base)
     for parameter in reloaded.parameters():  # not the buffers: DeepSpeed leaves those in float32 too
         parameter.data = parameter.data.to(dtype)
+    reloaded.to(live.device)  # only now: beside the live model there may be no room for float32
     use_packing(reloaded, packing)
     difference = float((live_logits(reloaded, probe, packing) - live).abs().max())
     if not difference <= LOGIT_TOLERANCE[dtype] * max(1.0, float(live.abs().max())):

@@ -140,7 +140,7 @@ class GpuMemory:
     update    what the optimizer's update needs besides, when activations and logits are gone
     start     while the model is read, nothing else being there yet: all of it, or in ZeRO's stage 3 the
               worker's share and a matrix on its way
-    export    the exported model, read again to be compared with the live one
+    export    the exported model in the live one's type, read again to be compared with it
     beside    of others who stay on the same GPU: a server
     """
 
@@ -176,7 +176,8 @@ class NodeMemory:
 
     start     the model, read by every worker on its own; in stage 3 a matrix, read by the first one
     offload   what the GPUs do not hold
-    export    the whole model, gathered on the first worker
+    export    the whole model in float32 on the first worker: gathered, and after that read to be compared;
+              where weights are 16 bits also once before the first step
     """
 
     start: float
@@ -223,7 +224,7 @@ def node_memory(shape: ModelShape, setup: TrainSetup) -> NodeMemory:
     return NodeMemory(
         start=setup.workers_per_node * whole if setup.zero_stage < 3 else 4.0 * _largest_matrix(shape),
         offload=setup.workers_per_node * offload,
-        export=whole if setup.zero_stage == 3 else 0.0,
+        export=whole,
     )
 
 

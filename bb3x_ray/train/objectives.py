@@ -72,16 +72,18 @@ class Objective:
 def pair_gates(log_p: Tensor, batch: Batch, margin: float, temperature: float) -> Tensor:
     """g of each labelled token's row, [N]; 1 in rows that hold no pair.
 
+    A conversation with turns of both kinds is none: they are replies to different contexts.
+
     log_p   [N] log-probabilities of the labelled tokens
     """
     count = int(batch.rows.max()) + 1
     better, worse = (_per_row(log_p, batch.rows, mask, count) for mask in (batch.imitate, batch.avoid))
     ones = torch.ones_like(log_p)
-    is_pair = torch.stack(
+    has_both = torch.stack(
         [_per_row(ones, batch.rows, mask, count) > 0 for mask in (batch.imitate, batch.avoid)]
-    )
+    ).all(0)
     gates = torch.sigmoid((margin - (better - worse)) / temperature)
-    return torch.where(is_pair.all(0), gates, 1.0)[batch.rows]
+    return torch.where(batch.paired & has_both[batch.rows], gates[batch.rows], 1.0)
 
 
 def _per_row(values: Tensor, rows: Tensor, mask: Tensor, count: int) -> Tensor:

@@ -198,8 +198,12 @@ def _update(engine: Engine) -> float:
     """Let the engine clip and step; the gradient's norm before clipping."""
     norm = None
     if engine.zero_optimization_stage() == 0:  # whole gradients on every rank, and no norm kept afterwards
-        gradients = [p.grad for p in engine.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients) if gradients else None
+        norms = [
+            torch.linalg.vector_norm(p.grad, dtype=torch.float32)
+            for p in engine.parameters()
+            if p.grad is not None
+        ]
+        norm = torch.stack(norms).norm() if norms else None
     engine.step()
     norm = engine.get_global_grad_norm() if norm is None else norm
     return math.inf if norm is None else float(norm)

@@ -23,7 +23,7 @@ def load(job: Job) -> Any:
 
 def batches_of(rows: list[Row], window: int) -> list[Batch]:
     """As the trainer makes them: conversations side by side in rows of at most `window` tokens."""
-    count = len(pack([len(row["input_ids"]) for row in rows], window))
+    count = len(pack([(len(row["input_ids"]),) for row in rows], window))
     return micro_batches(rows, count, window, pad_id=0)
 
 

@@ -1,5 +1,6 @@
 """Plans, the check of a training set, and rows side by side."""
 
+import random
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from bb3x_ray.train.batches import (
     plan_batches,
     read_rows,
     save_plan,
+    sizes_of,
 )
 
 SET = Path("set.parquet")
@@ -62,7 +64,7 @@ def test_workers_share_a_step_and_call_forward_equally_often(world: int) -> None
         shares = [plan.rows_of(step, rank, world) for rank in range(world)]
         assert Counter(i for share in shares for i in share) == Counter(rows)
         # Rows of one length, two of which fit together.
-        count = plan.micro_batches(step, world, [5] * 23, 10)
+        count = plan.micro_batches(step, world, [(5,)] * 23, 10)
         assert all(len(share) <= 2 * count for share in shares)
         assert len(shares[0]) > 2 * (count - 1)
 
@@ -109,12 +111,32 @@ def test_row_seeds_belong_to_the_row() -> None:
 @pytest.mark.parametrize("capacity", [5, 12, 100])
 def test_packing_keeps_every_row_once_and_within_capacity(capacity: int) -> None:
     lengths = [3, 9, 4, 8, 2, 5, 5, 1]
-    bins = pack(lengths, capacity)
+    bins = pack([(length,) for length in lengths], capacity)
     assert sorted(i for members in bins for i in members) == list(range(8))
     for members in bins:
         assert len(members) == 1 or sum(lengths[i] for i in members) <= capacity
     if capacity == 12:
         assert len(bins) == 4  # 37 tokens do not fit into three
+
+
+@pytest.mark.parametrize("micro_tokens", [20, 64])
+def test_where_conversations_are_padded_the_padding_counts(micro_tokens: int) -> None:
+    made = random.Random(0)
+    rows = [row([1] * n, "x" * n, row_id=str(n)) for n in made.choices(range(2, 25), k=40)]
+    rows += [row([1] * 20, "x" * 20, row_id=f"pair {n}") | {"starts": [0, n]} for n in range(3, 16)]
+    plan = plan_batches(len(rows), 16, 1, seed=0)
+    sizes = sizes_of(table(*rows))
+    for step in range(len(plan.steps)):
+        count = plan.micro_batches(step, 2, sizes, micro_tokens, padded=True)
+        for rank in range(2):
+            mine = [rows[i] for i in plan.rows_of(step, rank, 2)]
+            batches = micro_batches(mine, count, micro_tokens, pad_id=0, padded=True)
+            assert len(batches) == count
+            assert sum(b.tokens for b in batches if b.tokens > 1) == sum(len(r["input_ids"]) for r in mine)
+            for batch in batches:
+                lengths = [end - start for start, end in batch.segments]
+                alone = int(batch.rows.max()) == 0
+                assert len(lengths) * max(lengths) <= micro_tokens or alone
 
 
 def test_micro_batches_fill_up_with_an_unlabelled_token() -> None:

@@ -1,6 +1,7 @@
 """The loss against a naive reference, by hand, and what must not change it."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -12,16 +13,32 @@ from bb3x_ray.train.rivals import token_seeds
 
 
 def naive_loss(
-    logits: Tensor, targets: Tensor, imitate: Tensor, avoid: Tensor, alpha: float, rival: list[int]
+    logits: Tensor,
+    targets: Tensor,
+    imitate: Tensor,
+    avoid: Tensor,
+    alpha: float,
+    rival: list[int],
+    *,
+    detach_positives: bool = False,
+    contrast_positives: bool = False,
+    weights: Tensor | None = None,
 ) -> Tensor:
-    """Token by token, as the definition reads; `rival[i]` is the index of s* for token i."""
+    """Token by token, as the definition reads; `rival[i]` is the index of s* for token i.
+
+    In the contrast of a token to imitate it is s* that is the negative.
+    """
     loss = logits.sum() * 0
     for i, target in enumerate(targets.tolist()):
+        weight = 1.0 if weights is None else weights[i]
+        own, other = logits[i, target].exp(), logits[i, rival[i]].exp()
+        other = other.detach() if detach_positives else other
         if imitate[i]:
-            loss = loss - torch.log(logits[i].exp()[target] / logits[i].exp().sum())
+            loss = loss - weight * torch.log(own / logits[i].exp().sum())
+            if contrast_positives:
+                loss = loss - weight * alpha * torch.log(own / (own + other))
         if avoid[i]:
-            good, bad = logits[i, rival[i]].exp(), logits[i, target].exp()
-            loss = loss - alpha * torch.log(good / (good + bad))
+            loss = loss - weight * alpha * torch.log(other / (other + own))
     return loss
 
 
@@ -64,6 +81,27 @@ def test_value_and_gradient_are_those_of_the_definition(shape: tuple[int, int]) 
     (ours,) = torch.autograd.grad(sums.loss, logits)
     (theirs,) = torch.autograd.grad(expected, logits)
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("weighed", [False, True])
+@pytest.mark.parametrize("contrast_positives", [False, True])
+@pytest.mark.parametrize("detach_positives", [False, True])
+def test_every_option_against_the_definition(
+    detach_positives: bool, contrast_positives: bool, weighed: bool
+) -> None:
+    exact, targets, imitate, avoid = example(33, 21, seed=7)
+    logits = exact.detach().float().requires_grad_()
+    options: dict[str, Any] = {
+        "detach_positives": detach_positives,
+        "contrast_positives": contrast_positives,
+        "weights": torch.rand(33, generator=torch.Generator().manual_seed(1)) if weighed else None,
+    }
+    ours = cringe_loss(logits, targets, imitate, avoid, alpha=0.7, **options).loss
+    rivals = [others[0] for others in best_others(logits, targets, 1)]
+    theirs = naive_loss(logits, targets, imitate, avoid, 0.7, rivals, **options)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    gradients = [torch.autograd.grad(loss, logits)[0] for loss in (ours, theirs)]
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("k", [1, 3])

@@ -45,6 +45,26 @@ def test_other_weights_are_noticed(tiny_model: Path, tmp_path: Path) -> None:
         export.check_export(tmp_path, probe(), export.live_logits(model, probe(), "none"), "none")
 
 
+def test_what_is_compared_goes_to_the_live_model_s_device_in_its_type(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A float32 model beside a live one of 16 bits is more than the GPU was planned for."""
+    model = export.load_parent(tiny_model)
+    export.write_model(model, export.whole_state(model, None, keep=True), tiny_model, tmp_path)
+    model.bfloat16()
+    live = export.live_logits(model, probe(), "none")
+    moved: list[set[torch.dtype]] = []
+    move = torch.nn.Module.to
+
+    def to(module: torch.nn.Module, *where: object) -> torch.nn.Module:
+        moved.append({parameter.dtype for parameter in module.parameters()})
+        return move(module, *where)
+
+    monkeypatch.setattr(torch.nn.Module, "to", to)
+    export.check_export(tmp_path, probe(), live, "none", torch.bfloat16)
+    assert moved == [{torch.bfloat16}]
+
+
 def test_weights_without_values_are_noticed(tiny_model: Path, tmp_path: Path) -> None:
     model = export.load_parent(tiny_model)
     state = export.whole_state(model, None, keep=True)

@@ -185,6 +185,14 @@ def test_what_is_offloaded_leaves_the_gpu_for_the_node() -> None:
     assert node_memory(shape, everything).offload == 20 * shape.parameters
 
 
+@pytest.mark.parametrize("stage", [0, 2, 3])
+def test_the_first_worker_exports_in_float32_on_its_node_and_compares_on_its_gpu(stage: int) -> None:
+    shape = shape_of("Qwen/Qwen3-4B-Instruct-2507")
+    setup = replace(SETUP, zero_stage=stage, precision="bfloat16", checks_whole=True)
+    assert node_memory(shape, setup).export == 4 * shape.parameters
+    assert gpu_memory(shape, setup).export == 2 * shape.parameters
+
+
 def test_adapters_have_gradients_and_the_rest_has_none() -> None:
     shape = shape_of("Qwen/Qwen3-4B-Instruct-2507")
     setup = replace(SETUP, lora_rank=16, precision="bfloat16")

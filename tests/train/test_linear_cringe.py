@@ -1,6 +1,7 @@
 """The fused loss is the loss of all logits: values, gradients, every option, whatever the chunk."""
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.train.cringe import CringeSums, cringe_loss
 from bb3x_ray.train.linear_cringe import linear_cringe_loss
+from tests.train.test_cringe import best_others, naive_loss
 
 OPTIONS = [
     dict(zip(("k", "detach_positives", "contrast_positives", "weighed"), values, strict=True))
@@ -71,6 +73,35 @@ def check(pair: list[tuple[CringeSums, Tensor, Tensor]], tolerance: float = 1e-5
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_every_option(options: dict[str, object]) -> None:
     check(both(example(31, 12, 47), alpha=0.7, **options))
+
+
+@pytest.mark.parametrize("weighed", [False, True])
+@pytest.mark.parametrize("contrast_positives", [False, True])
+@pytest.mark.parametrize("detach_positives", [False, True])
+@pytest.mark.parametrize(("soft_cap", "scale"), [(None, 1.0), (2.0, 1.0), (None, 0.25), (3.0, 2.0)])
+def test_every_option_against_the_definition(
+    soft_cap: float | None, scale: float, detach_positives: bool, contrast_positives: bool, weighed: bool
+) -> None:
+    """The logits that a model with such a head gives, and the loss of each of their tokens by itself."""
+    case = example(31, 12, 47)
+    options: dict[str, Any] = {
+        "detach_positives": detach_positives,
+        "contrast_positives": contrast_positives,
+        "weights": case["weights"] if weighed else None,
+    }
+    hidden, head = (case[name].clone().requires_grad_() for name in ("hidden", "head_weight"))
+    masks = (case["targets"], case["imitate"], case["avoid"])
+    ours = linear_cringe_loss(
+        hidden, head, *masks, alpha=0.7, soft_cap=soft_cap, scale=scale, chunk_logits=50, **options
+    ).loss
+    raw = torch.einsum("td,vd->tv", hidden, head) * scale
+    logits = raw if soft_cap is None else soft_cap * torch.tanh(raw / soft_cap)
+    rivals = [others[0] for others in best_others(logits, case["targets"], 1)]
+    theirs = naive_loss(logits, *masks, 0.7, rivals, **options)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    gradients = [torch.autograd.grad(loss, (hidden, head)) for loss in (ours, theirs)]
+    for mine, naive in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, naive, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 5), (3, 47, 31), (31, 5, 123)], ids=str)

@@ -50,6 +50,16 @@ def test_pairwise_is_cringe_weighed_by_the_gate_which_has_no_gradient() -> None:
         torch.testing.assert_close(ours, theirs)
 
 
+def test_a_conversation_with_good_and_bad_turns_is_no_pair() -> None:
+    """Curation makes such rows: one turn to imitate, another to avoid."""
+    mixed = row([1, 2, 3, 4, 5], ".x...", "...xx", "mixed")
+    b = collate([mixed, pair([3], [4], "a")], 0)
+    assert b.paired.tolist() == [False] * 3 + [True] * 2
+    gates = pair_gates(torch.tensor([-1.0, -5.0, -5.0, -1.0, -5.0]), b, margin=0.0, temperature=1.0)
+    g = torch.sigmoid(torch.tensor(-4.0)).item()
+    torch.testing.assert_close(gates, torch.tensor([1.0, 1.0, 1.0, g, g]))
+
+
 def test_a_pair_that_is_told_apart_teaches_less() -> None:
     b = collate([pair([3], [4], "a")], 0)
     gates = [pair_gates(torch.tensor([good, bad]), b, 0.0, 1.0)[0] for good, bad in ((-5, -1), (-1, -5))]

@@ -111,9 +111,14 @@ def test_gradient_is_the_mean_over_labelled_tokens_however_rows_are_packed(
     expected = expected_gradient(module, rows)
     engine = PlainEngine(module)
     # The last one is empty, as on a rank with fewer rows.
-    count = len(pack([len(r["input_ids"]) for r in rows], micro_tokens)) + 1
-    batches = micro_batches(rows, count, micro_tokens, pad_id=0)
+    count = len(pack([(len(r["input_ids"]),) for r in rows], micro_tokens, padded=not packed)) + 1
+    batches = micro_batches(rows, count, micro_tokens, pad_id=0, padded=not packed)
+    seen: list[torch.Size] = []
+    module.model.base_model.register_forward_pre_hook(
+        lambda _, __, named: seen.append(named["input_ids"].shape), with_kwargs=True
+    )
     metrics = train_step(engine, batches, 0)
+    assert all(shape.numel() <= micro_tokens or shape[0] == 1 for shape in seen)
     assert engine.boundaries == [False] * (count - 1) + [True]
     assert engine.gradient.keys() == expected.keys()
     for name, gradient in expected.items():
@@ -134,6 +139,42 @@ def test_k_above_one_does_not_depend_on_packing(tiny_model: Path) -> None:
         gradients.append(engine.gradient)
     for name in gradients[0]:
         torch.testing.assert_close(gradients[0][name], gradients[1][name], rtol=1e-4, atol=1e-6)
+
+
+def pairwise(conversation: dict[str, Any], turns: list[tuple[int, int]]) -> list[dict[str, Any]]:
+    """A row for each turn (start, end): all that came before it, and labels on that turn alone."""
+    rows = []
+    for start, end in turns:
+        masks = {n: [False] * start + conversation[n][start:end] for n in ("imitate", "avoid")}
+        rows.append(conversation | {"input_ids": conversation["input_ids"][:end]} | masks)
+    return rows
+
+
+@pytest.mark.parametrize("k", [1, 4])
+def test_one_row_a_conversation_has_the_gradient_of_one_row_a_turn(tiny_model: Path, k: int) -> None:
+    made = random.Random(2)
+    talks, turned = [], []
+    for number in range(3):
+        ids = [made.randrange(3, 250) for _ in range(40)]
+        turns = [(4, 9), (13, 20), (22, 30), (33, 40)]
+        marks = ["." * 40, "." * 40]
+        for turn, (start, end) in enumerate(turns):
+            kind = (turn + number) % 2
+            marks[kind] = marks[kind][:start] + "x" * (end - start) + marks[kind][end:]
+        talks.append(row(ids, *marks, row_id=f"talk {number}"))
+        turned += pairwise(talks[-1], turns)
+    gradients = []
+    for rows in (talks, turned):
+        engine = PlainEngine(module_of(tiny_model, k=k))
+        metrics = train_step(engine, micro_batches(rows, 1, 1000, pad_id=0), 0)
+        gradients.append(engine.gradient)
+        assert metrics["labelled_tokens"] == 81 and metrics["tokens"] == sum(
+            len(r["input_ids"]) for r in rows
+        )
+    assert metrics["tokens"] == 297, "the pairwise layout reads every context again"
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("mask", ["imitate", "avoid"])

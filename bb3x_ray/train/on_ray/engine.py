@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 
 from bb3x_ray.config import TrainConfig
-from bb3x_ray.language.weights import WeightFiles, check_fits
+from bb3x_ray.language.weights import WeightFiles, check_fits, load_causal
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.train.step import ConversationLoss
 
@@ -62,6 +63,9 @@ def make_engine(module: ConversationLoss, config: TrainConfig) -> Any:
     # Torch's own AdamW, fused: one pass over the weights instead of ten.
     optimizer = torch.optim.AdamW(learning, lr=config.lr, weight_decay=config.weight_decay, fused=True)
     engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=settings(config))
+    if config.dtype in _WEIGHTS and engine.zero_optimization_stage() == 0:
+        # There DeepSpeed takes a step without a gradient, which would count in Adam's corrections.
+        engine.optimizer.optimizer.state.clear()
     return engine
 
 
@@ -80,7 +84,9 @@ def _import_deepspeed(config: TrainConfig) -> Any:
 
 def settings(config: TrainConfig) -> dict[str, Any]:
     """DeepSpeed's configuration."""
-    zero: dict[str, Any] = {"stage": config.zero_stage}
+    # In stage 0 DeepSpeed 0.19 divides float16's gradients by a loss scale that it did not multiply by. Stage
+    # 1 is the same training with less memory.
+    zero: dict[str, Any] = {"stage": max(config.zero_stage, int(config.dtype == "float16"))}
     if config.offload != "none":
         pinned = config.gpus_per_worker > 0
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": pinned}
@@ -97,6 +103,58 @@ def settings(config: TrainConfig) -> dict[str, Any]:
         "fp16": {"enabled": config.dtype == "float16", "initial_scale_power": _FP16_SCALE_POWER},
         "steps_per_print": 2**31,
     }
+
+
+def begin_exactly(engine: Any, parent: Path, config: TrainConfig) -> None:
+    """Let the float32 copies of 16-bit weights begin with what the parent's files hold; all workers call it.
+
+    DeepSpeed makes its copies from rounded weights, and most of what an iteration learned is less than half
+    the way to the next 16-bit number. Adapters begin anew, and what is frozen beside them has no copy.
+    """
+    if config.dtype not in _WEIGHTS or config.lora.r:
+        return
+    rank, device = dist.get_rank(), engine.device
+    whole = load_causal(parent, torch.float32) if rank == 0 else None
+    for name, weight in engine.module.model.named_parameters():
+        value = torch.empty(getattr(weight, "ds_shape", weight.shape), device=device)
+        if whole is not None:
+            value.copy_(whole.get_parameter(name).data)
+        dist.broadcast(value, 0)
+        _set_copy(engine, weight, value)
+
+
+def _set_copy(engine: Any, weight: Any, value: torch.Tensor) -> None:
+    """Of the float32 copy, as much as this worker keeps."""
+    import deepspeed
+
+    stage = engine.zero_optimization_stage()
+    if stage == 0:
+        _copies(engine)[id(weight)].data.copy_(value)
+    elif stage < 3:
+        deepspeed.utils.safe_set_full_fp32_param(weight, value)
+    else:
+        share = weight.ds_tensor.numel()  # padded where the weight has no as many equal parts
+        whole = F.pad(value.flatten(), (0, share * dist.get_world_size() - value.numel()))
+        mine = whole.narrow(0, share * dist.get_rank(), share)
+        deepspeed.utils.safe_set_local_fp32_param(weight, mine)
+
+
+def learned(engine: Any) -> Any:
+    """From a 16-bit weight to its whole float32 copy, for all workers together; None without such copies."""
+    if not (engine.fp16_enabled() or engine.bfloat16_enabled()):
+        return None
+    import deepspeed
+
+    if engine.zero_optimization_stage():
+        return deepspeed.utils.safe_get_full_fp32_param
+    copies = _copies(engine)
+    return lambda weight: copies.get(id(weight))
+
+
+def _copies(engine: Any) -> dict[int, torch.Tensor]:
+    """In stage 0 DeepSpeed keeps the copies in its optimizer, in the order of the weights."""
+    groups = zip(engine.optimizer.fp16_groups, engine.optimizer.fp32_groups, strict=True)
+    return {id(narrow): wide for group in groups for narrow, wide in zip(*group, strict=True)}
 
 
 def gather(engine: Any) -> Any:

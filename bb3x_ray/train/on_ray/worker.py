@@ -68,6 +68,7 @@ def _train_and_export(order: dict[str, Any], folder: Path) -> dict[str, Any]:
     parent = Path(order["parent"])
     module, probe, pad_id = _together(lambda: _load(parent, table, config, place, order["seed"]), place.world)
     engine = deep.make_engine(module, config)
+    deep.begin_exactly(engine, parent, config)
     _together(lambda: _check_head(engine, probe), place.world)
     ready_at = time.time()
     checkpoints = Checkpoints(folder, engine, place.rank, place.world)
@@ -99,15 +100,15 @@ class _Run:
     def follow_plan(self, checkpoints: Checkpoints) -> list[dict[str, float]]:
         """Every step of the plan that is not done; the metrics of all, the same on all ranks."""
         history = checkpoints.load()
-        lengths = [sum(row) for row in self.meter.lengths]
+        sizes = batches.sizes_of(self.table)
         every = self.config.checkpoint_every
         for step in range(len(history), len(self.plan.steps)):
-            history.append(self._step(step, lengths))
+            history.append(self._step(step, sizes))
             if every and (step + 1) % every == 0 and step + 1 < len(self.plan.steps):
                 checkpoints.save(history)
         return history
 
-    def _step(self, step: int, lengths: list[int]) -> dict[str, float]:
+    def _step(self, step: int, sizes: list[batches.Size]) -> dict[str, float]:
         begun = time.time()
         config, place, total = self.config, self.place, len(self.plan.steps)
         rate = Schedule(config.lr, config.warmup_steps, total).at(step)
@@ -116,8 +117,9 @@ class _Run:
         # Dropout, where a model has it: the same on a resumed run.
         torch.manual_seed((self.seed * total + step) * place.world + place.rank)
         rows = self.table.take(list(self.plan.rows_of(step, place.rank, place.world))).to_pylist()
-        count = self.plan.micro_batches(step, place.world, lengths, config.micro_tokens)
-        packed = batches.micro_batches(rows, count, config.micro_tokens, self.pad_id)
+        padded = self.engine.module.packing == "none"
+        count = self.plan.micro_batches(step, place.world, sizes, config.micro_tokens, padded)
+        packed = batches.micro_batches(rows, count, config.micro_tokens, self.pad_id, padded)
         micro = [batch.to(place.device) for batch in packed]
         prepared = time.time() - begun
         self.engine.train()
@@ -136,8 +138,7 @@ def _meter(parent: Path, table: pa.Table, config: TrainConfig, place: _Place) ->
         half = _product_type(config, place) != torch.float32
         peak = None if gpu is None else 1e12 * (gpu.half_tflops if half else gpu.fp32_tflops)
     shape = read_shape(parent / "config.json", parent.name)
-    lengths = batches.conversation_lengths(table)
-    return StepMeter(shape, lengths, place.world, adapters=config.lora.r > 0, peak=peak)
+    return StepMeter(shape, batches.sizes_of(table), place.world, adapters=config.lora.r > 0, peak=peak)
 
 
 def peak_memory(device: torch.device) -> int:
@@ -226,14 +227,21 @@ def _export(
     model, packing = engine.module.model, exact(engine.module.packing)
     use_packing(model, packing)
     live = export.live_logits(model, probe, packing)
-    adapter = config.lora.publish == "adapter"
-    state = export.whole_state(model, deep.gather(engine), keep=place.rank == 0, adapter_only=adapter)
+    lora, adapter = config.lora.r > 0, config.lora.publish == "adapter"
+    state = export.whole_state(
+        model, deep.gather(engine), place.rank == 0, adapter_only=lora, learned=deep.learned(engine)
+    )
 
     def write() -> None:
         if adapter:
             export.write_adapter(model, state, parent, out)
+        elif lora:  # into the parent's own weights: the frozen ones may be 16 bits
+            whole = merge(export.load_parent(parent).state_dict() | state, config.lora)
+            export.write_model(model, whole, parent, out)
+            whole.clear()
         else:
-            export.write_model(model, merge(state, config.lora) if config.lora.r else state, parent, out)
+            export.write_model(model, state, parent, out)
+        state.clear()  # before the model is read again
         export.check_export(out, probe, live, packing, model.dtype, base=parent if adapter else None)
 
     _together(write if place.rank == 0 else lambda: None, place.world)
