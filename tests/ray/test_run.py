@@ -125,6 +125,7 @@ def test_the_loop_closes(tmp_path: Path) -> None:
     assert {"score", "curate", "train", "evaluate", "rounds/1"} <= rooms
 
 
+@pytest.mark.slow
 def test_killed_anywhere_it_goes_on(tmp_path: Path) -> None:
     """From one pinned slice: killed in every step, and undisturbed, with the same verdict and weights."""
     disturbed = tmp_path / "disturbed"
