@@ -55,7 +55,9 @@ def test_an_answer_depends_on_its_question_alone(ray_cluster: None, tiny_model: 
     assert other["text"] != one["text"]
 
 
-@pytest.mark.parametrize(("perplexity_stop", "trained"), [(1.01, 1), (STOPS_AT_SECOND, 2)])
+@pytest.mark.parametrize(
+    ("perplexity_stop", "trained"), [pytest.param(1.01, 1, marks=pytest.mark.slow), (STOPS_AT_SECOND, 2)]
+)
 def test_iterations_stop_when_people_surprise_the_model(
     ray_cluster: None, tiny_model: Path, storage: Storage, perplexity_stop: float, trained: int
 ) -> None:
