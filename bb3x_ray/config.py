@@ -173,7 +173,10 @@ class TrainConfig(Section):
     )
     answers: AnswersConfig = AnswersConfig()
     perplexity_stop: float = Field(
-        1.05, gt=1, description="an iteration after which human perplexity grew by this factor is undone"
+        1.05,
+        gt=1,
+        description="an iteration after which human perplexity grew by this factor is the last, and undone; "
+        "the first is judged all the same",
     )
     mix: tuple[MixEntry, ...] = Field(
         (), description="sources beside the round's own; empty: the human exchanges that curate chose"
