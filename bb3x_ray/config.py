@@ -218,6 +218,17 @@ class TrainConfig(Section):
     checkpoint_every: int = Field(50, ge=0, description="steps between checkpoints; 0: none")
 
     @model_validator(mode="after")
+    def _what_waits_outside_is_shared_out(self) -> "TrainConfig":
+        needed = {"none": 0, "optimizer": 1, "all": 3}[self.offload]
+        if self.zero_stage < needed:
+            raise PydanticCustomError(
+                "offload_needs_a_stage",
+                "offload={offload} needs zero_stage={needed} or more",
+                {"offload": self.offload, "needed": needed},
+            )
+        return self
+
+    @model_validator(mode="after")
     def _adapters_stand_on_versions(self) -> "TrainConfig":
         if self.lora.publish == "adapter" and self.iterations > 1:
             raise PydanticCustomError(

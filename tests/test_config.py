@@ -74,6 +74,12 @@ def test_several_mistakes_are_all_told(tmp_path: Path) -> None:
     assert "train.epochs" in sentence and "serve.port" in sentence
 
 
+@pytest.mark.parametrize("offload, stage", [("optimizer", 1), ("all", 3)])
+def test_offload_says_which_stage_it_needs(tmp_path: Path, offload: str, stage: int) -> None:
+    sentence = complaint(tmp_path, f"train: {{offload: {offload}, zero_stage: {stage - 1}}}")
+    assert f"offload={offload} needs zero_stage={stage} or more" in sentence
+
+
 @pytest.mark.parametrize(
     "text, key",
     [

@@ -1,9 +1,12 @@
-"""Our step as the trainer takes it: packed conversations, the fused loss, DeepSpeed's engine at stage 1."""
+"""Our step as the trainer takes it: packed conversations, the fused loss, DeepSpeed's engine.
+
+In stage 0, as one worker trains; the arm `stage1` is the same in stage 1.
+"""
 
 import os
 import socket
 import statistics
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -21,11 +24,15 @@ from benchmarks.train.packed import batches_of, load
 
 
 def measure(job: Job) -> Measured:
+    return measure_in_stage(job, 0)
+
+
+def measure_in_stage(job: Job, stage: Literal[0, 1]) -> Measured:
     """`extra` holds the rate of large matrix products, before and after, and the FLOPs of the steps."""
     model = load(job)
     packing = choose_packing(model, torch.device("cpu"), half=False)
     os.environ |= _alone()
-    config = TrainConfig(dtype="float32", zero_stage=1, lr=job.lr, workers=1)
+    config = TrainConfig(dtype="float32", zero_stage=stage, lr=job.lr, workers=1)
     engine = make_engine(ConversationLoss(model, Objective(), packing), config)
     engine.train()
 

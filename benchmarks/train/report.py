@@ -39,12 +39,16 @@ def ratios(runs: Runs) -> list[Ratio]:
             if rival in runs:
                 each = _each(runs, lambda ours, other: ours.seconds / other.seconds, rival)
                 found.append(_ratio(f"step time, ours ÷ {title} cross-entropy", each, at_most=goal))
-        share = [run.parts["model"] / run.seconds for run in runs["ours"]]
-        found.append(_ratio("model's forward and backward ÷ step, stage 1", share, at_least=0.9))
         rate = [
             run.extra["flops"] / run.seconds / run.extra["matmul_flops_per_second"] for run in runs["ours"]
         ]
         found.append(_ratio("arithmetic rate of the step ÷ large products", rate, at_least=0.6))
+    if "stage1" in runs:
+        share = [run.parts["model"] / run.seconds for run in runs["stage1"]]
+        found.append(_ratio("model's forward and backward ÷ step, stage 1", share, at_least=0.9))
+        if "fused" in runs:
+            each = _each(runs, lambda ours, other: ours.seconds / other.seconds, "fused", "stage1")
+            found.append(_ratio("step time, ours in stage 1 ÷ fused cross-entropy", each, at_most=1.05))
     return found
 
 
@@ -55,8 +59,8 @@ def memory_ratios(memory: dict[str, dict[str, float]]) -> list[Ratio]:
     ]
 
 
-def _each(runs: Runs, compare: Any, rival: str) -> list[float]:
-    return [compare(ours, other) for ours, other in zip(runs["ours"], runs[rival], strict=True)]
+def _each(runs: Runs, compare: Any, rival: str, ours: str = "ours") -> list[float]:
+    return [compare(mine, other) for mine, other in zip(runs[ours], runs[rival], strict=True)]
 
 
 def _ratio(

@@ -175,7 +175,7 @@ def test_ratios_compare_neighbours_and_know_the_goals() -> None:
         Measured(20.0, 1, 90, parts={"model": 19.0}, extra=extra),
     ]
     rival = [Measured(10.0, 1, 10), Measured(20.0, 1, 10)]
-    found = {r.name: r for r in report.ratios({"ours": ours, "kto": rival, "fused": rival})}
+    found = {r.name: r for r in report.ratios({"ours": ours, "stage1": ours, "kto": rival, "fused": rival})}
     turns = found["turns/s, ours ÷ TRL's KTO trainer"]
     assert (turns.median, turns.low, turns.high, turns.reached) == (9.0, 9.0, 9.0, True)
     assert found["step time, ours ÷ fused cross-entropy"].median == 1.0

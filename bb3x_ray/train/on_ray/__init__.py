@@ -20,6 +20,7 @@ from bb3x_ray.config import TrainConfig
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.storage import read_json
 from bb3x_ray.train import batches, progress
+from bb3x_ray.train.keep_memory import KEEP_MEMORY
 from bb3x_ray.train.on_ray.checkpoints import discard_checkpoints
 from bb3x_ray.train.on_ray.worker import read_training_set, work
 
@@ -129,6 +130,7 @@ def _fit(order: dict[str, Any], folder: Path, config: TrainConfig) -> None:
             name=uuid.uuid4().hex,
             storage_path=str(folder / "ray"),
             failure_config=FailureConfig(max_failures=config.max_failures),
+            worker_runtime_env={"env_vars": KEEP_MEMORY},  # type: ignore[call-arg]  # types of Train's v1
         ),
     )
     # How often Ray looks whether workers are done, in seconds; its default of 2 is idle time here.

@@ -66,6 +66,8 @@ def make_engine(module: ConversationLoss, config: TrainConfig) -> Any:
     if config.dtype in _WEIGHTS and engine.zero_optimization_stage() == 0:
         # There DeepSpeed takes a step without a gradient, which would count in Adam's corrections.
         engine.optimizer.optimizer.state.clear()
+    if engine.zero_optimization_stage() == 0 and dist.get_world_size() == 1:
+        engine.enable_backward_allreduce = False  # alone it would copy every gradient, there and back
     return engine
 
 
