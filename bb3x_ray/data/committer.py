@@ -66,6 +66,7 @@ class LogTable:
             self._table,
             to_table(fresh, self.head + 1),
             mode="append",
+            schema_mode="merge",  # older tables lack the newer columns; their rows read as null
             commit_properties=CommitProperties(app_transactions=[Transaction(APP_ID, head)]),
         )
         self._known.add([event.event_id for event in fresh], head)

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from bb3x_ray.schemas.conversation import AUTHOR_KINDS
 from bb3x_ray.schemas.errors import UserError
-from bb3x_ray.schemas.event import EVENT_SCHEMA, Event
+from bb3x_ray.schemas.event import EVENT_SCHEMA, KINDS, Event
 
 _STRINGS = (
     "event_id",
@@ -20,7 +20,7 @@ _STRINGS = (
     "message_id",
     "comment",
 )
-_OPTIONAL_STRINGS = ("author_kind", "author_name", "text", "finish_reason")
+_OPTIONAL_STRINGS = ("author_kind", "author_name", "text", "finish_reason", "details")
 
 
 def to_lines(events: Sequence[Event]) -> bytes:
@@ -67,6 +67,7 @@ def check_event(event: Event) -> None:
     _expect(isinstance(event.simulated, bool), "simulated must be true or false")
     _expect(all(isinstance(reason, str) for reason in event.reasons), "reasons must be strings")
     _expect(event.position is None or _is_int(event.position, 32), "position must be a whole number")
+    _expect(event.chunk is None or _is_int(event.chunk, 16), "chunk must be a small whole number")
     _expect(event.rating is None or _is_int(event.rating, 8), "rating must be a small whole number")
     if event.kind == "message":
         _expect(event.author_kind in AUTHOR_KINDS and bool(event.author_name), "a message needs its author")
@@ -76,7 +77,7 @@ def check_event(event: Event) -> None:
         _expect(event.rating in (1, -1, None), "the rating of a feedback must be 1, -1 or null")
         _expect(bool(event.message_id), "a feedback needs the message_id of the reply it is about")
     else:
-        _expect(event.kind == "annotation", "kind must be message, feedback or annotation")
+        _expect(event.kind in KINDS, f"kind must be one of {', '.join(KINDS)}")
     _expect_unicode(event)
 
 

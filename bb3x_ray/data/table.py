@@ -48,8 +48,13 @@ def head(storage: Storage) -> int:
 def scan(storage: Storage, table: DeltaTable, columns: list[str], keep: pc.Expression) -> pa.Table:
     """Rows of one table version. Arrow's own file system: no Python callbacks in its reading threads."""
     files = pafs.SubTreeFileSystem(str(storage.path(TABLE)), pafs.LocalFileSystem())
-    rows: pa.Table = table.to_pyarrow_dataset(filesystem=files).to_table(columns=columns, filter=keep)
-    return rows
+    schema = pa.schema([field for field in EVENT_SCHEMA if field.name in columns])
+    there = [name for name in columns if name in table.schema().to_arrow().names]
+    rows = table.to_pyarrow_dataset(filesystem=files).to_table(columns=there, filter=keep)
+    for name in columns:
+        if name not in there:  # written before the log knew this column
+            rows = rows.append_column(name, pa.nulls(len(rows), schema.field(name).type))
+    return rows.select(columns)
 
 
 @dataclass(frozen=True, slots=True)

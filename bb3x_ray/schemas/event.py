@@ -1,15 +1,17 @@
-"""One row of the interaction log: a message, a feedback, or an annotation.
+"""One row of the interaction log: a message, a feedback, an annotation, a consent or an erasure.
 
 Events are written by replicas (JSON lines), moved into the Delta table by the one committer, and
 ordered there by `commit_seq`.
 """
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
-EventKind = Literal["message", "feedback", "annotation"]
+EventKind = Literal["message", "feedback", "annotation", "consent", "erasure"]
+
+KINDS: tuple[EventKind, ...] = get_args(EventKind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,8 @@ class Event:
     person        pseudonym of the person of this conversation (who talked, or who pressed the thumb)
     author_*      see `schemas.conversation.Author` (messages only)
     rating        1, -1 or None (taken back) for feedback; 1 to 5 of a whole conversation for annotation
+    chunk         number of the release's file that holds the conversation: its split; None elsewhere
+    details       a JSON object: what the source says of the message beside, with the release's keys
     """
 
     event_id: str
@@ -41,6 +45,8 @@ class Event:
     rating: int | None = None
     reasons: tuple[str, ...] = ()
     comment: str = ""
+    chunk: int | None = None
+    details: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "reasons": list(self.reasons)}
@@ -72,5 +78,7 @@ EVENT_SCHEMA = pa.schema(
         ("rating", pa.int8()),
         ("reasons", pa.list_(pa.string())),
         ("comment", pa.string()),
+        ("chunk", pa.int16()),
+        ("details", pa.string()),
     ]
 )
