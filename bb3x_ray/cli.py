@@ -135,6 +135,28 @@ def ingest(
 
 
 @app.command()
+def erase(
+    user: Annotated[str, typer.Option(help="Who: as clients name the user, or as the log does.")],
+    config: ConfigOption = LOCAL,
+    overrides: Overrides = None,
+) -> None:
+    """Remove a person from log, archive, past training sets and reports of rounds; list what learned of them.
+
+    While a run works on the same storage root, that run does it, before its next step.
+
+    Example: `bb3x erase --user ada --config configs/local.yaml`
+    """
+    from bb3x_ray.config import load_config
+
+    parsed = load_config(config, overrides)
+    from bb3x_ray.rounds.erasure import erase_user
+    from bb3x_ray.storage import Storage
+
+    said = erase_user(Storage(parsed.storage.root), user, parsed.log.seal_seconds + 0.5)
+    typer.echo(said)
+
+
+@app.command()
 def plan(
     config: ConfigOption = LOCAL,
     overrides: Overrides = None,

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,13 +33,13 @@ def fsync_path(path: Path) -> None:
         os.close(fd)
 
 
-def write_atomic(path: Path, text: str) -> None:
+def write_atomic(path: Path, content: str | bytes) -> None:
     """Replace `path` in one step: a reader sees the old text or the new one, never a half."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with aside.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with aside.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)
@@ -142,6 +142,29 @@ class Storage:
                     "restore it from a copy, or import the model again."
                 )
         return folder
+
+    def redact(self, name: str, file: str, rewrite: Callable[[Path, Path], int], because: str) -> int:
+        """Take something out of a file of what was published; returns what `rewrite(old, new)` returns.
+
+        The manifest gets the new hash and keeps the old one under `redactions`. Nothing happens when
+        `rewrite` returns 0. After a crash in between the file seems altered; doing it again mends that.
+        """
+        path, manifest = self.path(name) / file, self.manifest(name)
+        aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        try:
+            removed = rewrite(path, aside)
+            if removed:
+                fsync_path(aside)
+                entry = manifest["files"][file]
+                old = {"file": file, "sha256": sha256_file(path), "removed": removed, "because": because}
+                entry |= {"sha256": sha256_file(aside), "bytes": aside.stat().st_size}
+                told = [r for r in manifest.get("redactions", []) if r["sha256"] != old["sha256"]]
+                write_json(self.path(name) / MANIFEST, {**manifest, "redactions": [*told, old]})
+                os.replace(aside, path)
+                fsync_path(path.parent)
+        finally:
+            aside.unlink(missing_ok=True)
+        return removed
 
     def discard(self, name: str) -> None:
         """Remove what was published as `name`, manifest first; nothing when it is not there."""

@@ -25,8 +25,9 @@ from filelock import FileLock, Timeout
 
 from bb3x_ray.data.event_rows import parse_line, to_table
 from bb3x_ray.data.known_ids import KnownIds
-from bb3x_ray.data.segments import DISK_FULL, SEALED, take_over_orphans
+from bb3x_ray.data.segments import DISK_FULL, SEALED, keep_lines, take_over_orphans
 from bb3x_ray.data.table import APP_ID, create_table, head_of, open_table, scan
+from bb3x_ray.data.tombstones import Request, Tombstones, ask_for_erasure
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.event import Event
 from bb3x_ray.storage import Storage, fsync_path, read_json, write_atomic, write_json
@@ -57,10 +58,15 @@ class LogTable:
 
     def append(self, events: Sequence[Event]) -> int:
         """Commit what is new of `events`, in their order. Returns how many that were."""
+        stones = Tombstones(self._storage)
+        events = [event for event in events if not stones.covers(event)]
         mask = self._known.new([event.event_id for event in events])
         fresh = [event for event, new in zip(events, mask, strict=True) if new]
         if not fresh:
             return 0
+        for event in fresh:
+            if event.kind == "erasure":
+                ask_for_erasure(self._storage, Request(event.person, event.at))
         head = self.head + len(fresh)
         write_deltalake(
             self._table,
@@ -182,8 +188,14 @@ def _finish_plan(storage: Storage) -> None:
 
 
 def _archive(storage: Storage, segments: list[Path]) -> None:
-    """Move segments to `archive/<day>/` and drop the plan. Those moved before a crash are skipped."""
+    """Move segments to `archive/<day>/` and drop the plan. Those moved before a crash are skipped.
+
+    What an erased person had said, and came late, goes no further.
+    """
+    stones = Tombstones(storage)
     for segment in segments:
+        if segment.exists() and stones:
+            keep_lines(segment, lambda line: not stones.covers_line(line))
         folder = storage.path(ARCHIVE, segment.name[:8])
         folder.mkdir(parents=True, exist_ok=True)
         if segment.exists():

@@ -16,6 +16,7 @@ import re
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +25,7 @@ from types import TracebackType
 from bb3x_ray.data.event_rows import check_event, to_lines
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.event import Event
-from bb3x_ray.storage import fsync_path
+from bb3x_ray.storage import fsync_path, write_atomic
 
 OPEN, SEALED = ".open", ".jsonl"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -203,6 +204,15 @@ def _lines_of(events: list[Event]) -> bytes:
         except ValueError as error:
             raise UserError(f"an event was refused: {error}.") from None
     return to_lines(events)
+
+
+def keep_lines(path: Path, keep: Callable[[bytes], bool]) -> int:
+    """Rewrite a file of lines, in one step, with those that `keep` wants. Returns how many went."""
+    lines = path.read_bytes().split(b"\n")[:-1]
+    kept = [line for line in lines if keep(line)]
+    if len(kept) < len(lines):
+        write_atomic(path, b"".join(line + b"\n" for line in kept))
+    return len(lines) - len(kept)
 
 
 def take_over_orphans(inbox: Path) -> list[Path]:

@@ -18,8 +18,9 @@ from bb3x_ray.storage import Storage
 TABLE = "interactions"
 # Transaction "application" of the committer; its version is the last commit_seq of the table.
 APP_ID = "bb3x-log"
-# Delta's log keeps minima and maxima of these columns only: never a prefix of what a person wrote.
-_STATS_COLUMNS = "commit_seq,at,event_id,conversation_id,message_id"
+# Delta's log keeps minima and maxima of these columns only: never a prefix of what a person wrote, nor an id,
+# which would outlive an erasure there.
+_STATS_COLUMNS = "commit_seq,at"
 
 
 def open_table(storage: Storage) -> DeltaTable | None:
@@ -46,15 +47,18 @@ def head(storage: Storage) -> int:
 
 
 def scan(storage: Storage, table: DeltaTable, columns: list[str], keep: pc.Expression) -> pa.Table:
-    """Rows of one table version. Arrow's own file system: no Python callbacks in its reading threads."""
+    """Rows of one table version; columns that a file was written without are null in its rows.
+
+    Arrow reads the files itself: no Python callbacks in its reading threads, and not the types that Delta
+    gives to a file that it rewrote (string views, which Arrow does not compare with strings).
+    """
     files = pafs.SubTreeFileSystem(str(storage.path(TABLE)), pafs.LocalFileSystem())
-    schema = pa.schema([field for field in EVENT_SCHEMA if field.name in columns])
-    there = [name for name in columns if name in table.schema().to_arrow().names]
-    rows = table.to_pyarrow_dataset(filesystem=files).to_table(columns=there, filter=keep)
-    for name in columns:
-        if name not in there:  # written before the log knew this column
-            rows = rows.append_column(name, pa.nulls(len(rows), schema.field(name).type))
-    return rows.select(columns)
+    names = [uri.rsplit("/", 1)[-1] for uri in table.file_uris()]  # the table has no partitions
+    if not names:
+        return EVENT_SCHEMA.empty_table().select(columns)
+    dataset = ds.dataset(names, schema=EVENT_SCHEMA, format="parquet", filesystem=files)
+    rows: pa.Table = dataset.to_table(columns=columns, filter=keep)
+    return rows
 
 
 @dataclass(frozen=True, slots=True)

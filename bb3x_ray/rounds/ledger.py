@@ -1,4 +1,4 @@
-"""What is done. A step is done when its folder's manifest is there and the hashes match."""
+"""What is done, by one run at a time. A step is done when its manifest is there and the hashes match."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,7 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from bb3x_ray.rounds.round import RoundPlan
+from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.storage import Storage, read_json, write_json
 
 
@@ -36,3 +39,21 @@ class Ledger:
             with self.publish(round_, "plan") as folder:
                 write_json(folder / "plan.json", asdict(plan))
         return RoundPlan(**read_json(self.folder(round_, "plan") / "plan.json"))
+
+
+@contextmanager
+def only_run(storage: Storage) -> Iterator[None]:
+    """One run at a time on a storage root. Raises UserError while another one is under way."""
+    storage.root.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(storage.path("run.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"{storage.root}: another bb3x run works on this storage root; wait for it, or give another "
+            "storage.root."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()

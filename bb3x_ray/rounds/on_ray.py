@@ -2,7 +2,6 @@
 
 import logging
 import os
-import secrets
 import signal
 import tempfile
 import threading
@@ -17,10 +16,9 @@ import ray
 from bb3x_ray.config import Config, LogConfig, RayConfig
 from bb3x_ray.data.segments import SegmentWriter
 from bb3x_ray.registry import Registry
+from bb3x_ray.rounds.server_key import server_key
 from bb3x_ray.serve.on_ray import ServerHandle, Wiring, start
 from bb3x_ray.storage import Storage
-
-KEY = "server.key"
 
 
 @contextmanager
@@ -130,19 +128,3 @@ def start_server(storage: Storage, config: Config) -> ServerHandle:
         server_key(storage),
     )
     return start(wiring, config.serve, config.chat, config.model)
-
-
-def server_key(storage: Storage) -> bytes:
-    """The secret that signs completion ids: made once per storage root, readable by its owner only."""
-    path = storage.path(KEY)
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            return path.read_bytes()
-        with os.fdopen(fd, "wb") as file:
-            file.write(secrets.token_bytes(32))
-            file.flush()
-            os.fsync(file.fileno())
-    return path.read_bytes()

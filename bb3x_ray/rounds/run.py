@@ -1,23 +1,21 @@
 """The main job: bootstrap, serve, then rounds of talk and learning, a control, and the report."""
 
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-
-from filelock import FileLock, Timeout
+from contextlib import ExitStack
 
 from bb3x_ray.config import Config
 from bb3x_ray.metrics import Metrics
 from bb3x_ray.registry import Registry
 from bb3x_ray.rounds.console import Speaker
 from bb3x_ray.rounds.control import judge_control
+from bb3x_ray.rounds.erasure import ErasedMeanwhile, carry_out
+from bb3x_ray.rounds.ledger import only_run
 from bb3x_ray.rounds.material import Material, first_version, load_material, prompts_note
 from bb3x_ray.rounds.on_ray import connected, start_server
 from bb3x_ray.rounds.people import let_people_talk
 from bb3x_ray.rounds.report import write_report
 from bb3x_ray.rounds.round import RoundPlan, run_round
 from bb3x_ray.rounds.steps import RoundSteps
-from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.learning import Verdict
 from bb3x_ray.serve.on_ray import require_free_port
 from bb3x_ray.storage import Storage
@@ -51,6 +49,7 @@ def run(config: Config, say: Speaker) -> list[Verdict]:
         verdicts = [
             _one_round(number, steps, material, config, say) for number in range(1, config.rounds + 1)
         ]
+        carry_out(storage)
         control = judge_control(steps)
         report = write_report(steps, verdicts, control)
         metrics.picture("rounds", report.picture)
@@ -67,7 +66,11 @@ def _one_round(number: int, steps: RoundSteps, material: Material, config: Confi
     say(f"round {number}: champion {plan.champion}, candidate {plan.candidate}")
     if steps.server is not None and not steps.ledger.is_done(plan.name, "collect"):
         let_people_talk(steps.server.url, plan, material, steps.storage, config, say)
-    return run_round(plan, steps)
+    while True:
+        try:
+            return run_round(plan, steps)
+        except ErasedMeanwhile as erased:
+            say(f"{plan.name} goes on from curate: {erased}")
 
 
 def _make_plan(number: int, steps: RoundSteps, config: Config) -> RoundPlan:
@@ -77,21 +80,3 @@ def _make_plan(number: int, steps: RoundSteps, config: Config) -> RoundPlan:
     return RoundPlan(
         number, BASE_SEED * config.seed + number, steps.models.champion, steps.models.reserve(), after
     )
-
-
-@contextmanager
-def only_run(storage: Storage) -> Iterator[None]:
-    """One run at a time on a storage root. Raises UserError while another one is under way."""
-    storage.root.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(storage.path("run.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(
-            f"{storage.root}: another bb3x run works on this storage root; wait for it, or give another "
-            "storage.root."
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()

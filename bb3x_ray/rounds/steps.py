@@ -15,7 +15,6 @@ from bb3x_ray.classify.encoder import load_encoder
 from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.config import Config
 from bb3x_ray.data import curate, slices, table
-from bb3x_ray.data.committer import commit_inbox
 from bb3x_ray.metrics import Metrics, floats
 from bb3x_ray.registry import Promotion, Registry
 from bb3x_ray.reward.fold_judge import EncoderFoldJudge
@@ -24,6 +23,7 @@ from bb3x_ray.reward.reward_model import reward_card, train_reward
 from bb3x_ray.reward.signals import signals_of, weak_pairs
 from bb3x_ray.reward.trust import Trust, estimate_trust
 from bb3x_ray.reward.turns import turns_table
+from bb3x_ray.rounds import erasure
 from bb3x_ray.rounds.human_share import Exchange, rank_exchanges
 from bb3x_ray.rounds.judging import Judging, is_judges_person
 from bb3x_ray.rounds.ledger import Ledger
@@ -73,7 +73,7 @@ class RoundSteps:
             if self.server:
                 # What was acknowledged up to now is in a sealed segment by then.
                 time.sleep(self.config.log.seal_seconds + 0.5)
-            commit_inbox(self.storage)
+            erasure.carry_out(self.storage)  # which commits what the inbox holds
             quiet = self.config.log.quiet_seconds
             before = int((time.time() - quiet) * 1e6) if quiet else None
             previous = f"rounds/{plan.number - 1:04d}/collect" if plan.number > 1 else None
@@ -152,6 +152,7 @@ class RoundSteps:
 
     def curate(self, plan: RoundPlan, slice_: tuple[Conversation, ...], scored: Scored) -> str:
         if not self.ledger.is_done(plan.name, "curate"):
+            erasure.mind(self.storage)
             wanted = self.config.curate.human_rows
             human = self._human_exchanges(plan, scored.reward_version)[:wanted] if wanted else []
             rows, report = curate.curate(
@@ -196,6 +197,7 @@ class RoundSteps:
 
     def train(self, plan: RoundPlan, training_set: str) -> Candidate:
         if not self.ledger.is_done(plan.name, "train"):
+            erasure.mind(self.storage)
             self._training(plan).publish_candidate(training_set)
             lineage = self.models.lineage(plan.candidate)
             candidate = Candidate(plan.candidate, plan.champion, plan.number, lineage["metrics"])
@@ -227,6 +229,7 @@ class RoundSteps:
 
     def evaluate(self, plan: RoundPlan, candidate: Candidate) -> Verdict:
         if not self.ledger.is_done(plan.name, "evaluate"):
+            erasure.mind(self.storage)
             thumbs = [
                 c for c in self.conversations_upto(plan) if not c.simulated and is_judges_person(c.person)
             ]
@@ -245,6 +248,7 @@ class RoundSteps:
 
     def hand_over(self, plan: RoundPlan, verdict: Verdict) -> None:
         if not self.ledger.is_done(plan.name, "hand_over"):
+            erasure.mind(self.storage)
             self.say(f"hand over: {hand_over(plan, verdict, self.models, self.server)}")
             with self.ledger.publish(plan.name, "hand_over") as folder:
                 write_json(folder / "champion.json", {"version": self.models.champion})

@@ -336,7 +336,7 @@ def _read(folder: Path) -> pa.Table:
 
 
 def _samples(answers: pa.Table, seed: int) -> list[dict[str, Any]]:
-    rows = answers.select(["context", "text", "good"]).to_pylist()
+    rows = answers.select(["person", "context", "text", "good"]).to_pylist()
     return random.Random(seed).sample(rows, min(SAMPLES, len(rows)))
 
 

@@ -17,7 +17,15 @@ from starlette.exceptions import HTTPException
 from bb3x_ray.config import ChatConfig, ServeConfig
 from bb3x_ray.serve.edge import Edge
 from bb3x_ray.serve.engine import Busy, Engine, EngineFailed, PromptRefused
-from bb3x_ray.serve.protocol import CHAMPION, ApiError, ChatRequest, FeedbackRequest, error_body, explain
+from bb3x_ray.serve.protocol import (
+    CHAMPION,
+    ApiError,
+    ChatRequest,
+    ErasureRequest,
+    FeedbackRequest,
+    error_body,
+    explain,
+)
 from bb3x_ray.serve.turn import AppendEvents, Chat, ChatTurn
 
 PAGE = Path(__file__).parent / "page"
@@ -75,6 +83,10 @@ def _add_api(app: FastAPI, chat: Chat) -> None:
             "rating": request.rating,
             "reasons": list(request.checked_reasons()),
         }
+
+    @app.post("/v1/erasure", status_code=202)
+    async def erasure(request: ErasureRequest) -> dict[str, Any]:
+        return {"id": await chat.ask_for_erasure(request), "object": "erasure", "status": "accepted"}
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:

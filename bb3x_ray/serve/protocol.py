@@ -113,9 +113,16 @@ class FeedbackRequest(_Sent):
         return tuple(dict.fromkeys(self.reasons))
 
 
+class ErasureRequest(_Sent):
+    """`completion_id`: any that was written for this user, which proves that it is they who ask."""
+
+    user: str | None = Field(None, max_length=256)
+    completion_id: str = Field(max_length=250)
+
+
 _FIELDS = {
     name
-    for model in (SentMessage, Metadata, StreamOptions, ChatRequest, FeedbackRequest)
+    for model in (SentMessage, Metadata, StreamOptions, ChatRequest, FeedbackRequest, ErasureRequest)
     for name in model.model_fields
 }
 

@@ -18,7 +18,7 @@ from bb3x_ray.schemas.event import Event
 from bb3x_ray.serve.completion_ids import Completion, Signer
 from bb3x_ray.serve.conversations import Conversations, Place, Said
 from bb3x_ray.serve.engine import Delta, Engine, Stream
-from bb3x_ray.serve.protocol import CHAMPION, ApiError, ChatRequest, FeedbackRequest
+from bb3x_ray.serve.protocol import CHAMPION, ApiError, ChatRequest, ErasureRequest, FeedbackRequest
 
 AppendEvents = Callable[[list[Event]], object]  # returns when the events are durable, else raises
 log = logging.getLogger(__name__)
@@ -182,6 +182,32 @@ class Chat:
             rating=request.rating,
             reasons=reasons,
             comment=request.comment if completion.stored else "",
+        )
+        await self._append([event])
+        return event.event_id
+
+    async def ask_for_erasure(self, request: ErasureRequest) -> str:
+        """Log durably that a person wants to be erased; returns the event id.
+
+        The committer finds it, and who commits carries it out. Raises ApiError 404 for a foreign id.
+        """
+        completion = self._signer.read_completion(request.completion_id, request.user)
+        if completion is None:
+            raise ApiError(
+                404,
+                "completion_id: no completion of this server for this user; send the `user` of it.",
+                param="completion_id",
+                code="completion_not_found",
+            )
+        event = Event(
+            event_id=f"e-{uuid.uuid4().hex}",
+            kind="erasure",
+            at=now_us(),
+            conversation_id=completion.conversation_id,
+            person=completion.person,
+            source=SOURCE,
+            consent_basis="none",
+            simulated=completion.simulated,
         )
         await self._append([event])
         return event.event_id

@@ -1,0 +1,111 @@
+"""A person leaves the log: inbox, archive, rejects, table with its old versions, slices.
+
+Every function here can be called again after a crash: what is gone already is not found a second time.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from deltalake import ColumnProperties, WriterProperties
+
+from bb3x_ray.data.committer import ARCHIVE, INBOX, REJECTS
+from bb3x_ray.data.segments import SEALED, keep_lines
+from bb3x_ray.data.table import open_table, scan
+from bb3x_ray.data.tombstones import Tombstones
+from bb3x_ray.storage import Storage
+
+
+# Delta rewrites files with string views, and Arrow compares no string with the bounds of those.
+_REWRITTEN = WriterProperties(default_column_properties=ColumnProperties(statistics_enabled="NONE"))
+
+
+def words_of(storage: Storage, person: str) -> set[str]:
+    """Every text in the person's conversations that the table holds: what must not be found anywhere."""
+    table = open_table(storage)
+    if table is None:
+        return set()
+    rows = scan(storage, table, ["text", "comment"], ds.field("person") == person)
+    return {text for name in rows.column_names for text in rows[name].to_pylist() if text}
+
+
+def erase_rows(storage: Storage, person: str) -> tuple[int, list[list[int]]]:
+    """Rows of the person leave the table and its old versions. (rows, commit_seq ranges that are gone)
+
+    Only under the committer's lease: a vacuum without patience removes what another writer has not
+    committed yet.
+    """
+    table = open_table(storage)
+    if table is None:
+        return 0, []
+    seqs = scan(storage, table, ["commit_seq"], ds.field("person") == person)["commit_seq"]
+    if len(seqs):
+        quoted = person.replace("'", "''")
+        table.delete(f"person = '{quoted}'", writer_properties=_REWRITTEN)
+    # Old versions hold the words still, and so may files of a commit that was killed.
+    table.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False, full=True)
+    return len(seqs), _ranges(sorted(seqs.to_pylist()))
+
+
+def erase_lines(storage: Storage, stones: Tombstones) -> dict[str, int]:
+    """Lines of sealed and archived segments that a tombstone covers. Returns place -> lines removed."""
+    removed = {}
+    for place in (INBOX, ARCHIVE):
+        paths = sorted(storage.path(place).rglob(f"*{SEALED}"))
+        removed[place] = sum(keep_lines(path, lambda line: not stones.covers_line(line)) for path in paths)
+    return removed
+
+
+def erase_rejects(storage: Storage, names: Iterable[str], words: Iterable[str]) -> int:
+    """Rejected lines that name the person or hold one of their texts. Returns how many.
+
+    A damaged line cannot be read, so it is searched, as it is and as JSON writes it.
+    """
+    sought = {piece for text in (*names, *words) if text for piece in (text, json.dumps(text)[1:-1])}
+
+    def keep(line: bytes) -> bool:
+        raw = str(json.loads(line).get("raw", ""))
+        return not any(piece in raw for piece in sought)
+
+    return sum(keep_lines(path, keep) for path in sorted(storage.path(REJECTS).glob("*.jsonl")))
+
+
+def erase_from_table_file(storage: Storage, name: str, file: str, person: str, because: str) -> int:
+    """Rows whose `person` it is leave a Parquet file of what was published as `name`."""
+
+    def rewrite(old: Path, new: Path) -> int:
+        rows = pq.read_table(old)
+        if "person" not in rows.column_names:
+            return 0
+        kept = rows.filter(pc.fill_null(pc.not_equal(rows["person"], person), True))
+        pq.write_table(kept, new)
+        return len(rows) - len(kept)
+
+    return storage.redact(name, file, rewrite, because)
+
+
+def persons_of(storage: Storage, user: str, pseudonyms: Iterable[str]) -> list[str]:
+    """Under which names the log knows a user: as given, as the server names them, as recorded sources do."""
+    table = open_table(storage)
+    if table is None:
+        return []
+    known = scan(storage, table, ["person", "source"], ds.field("person").is_valid())
+    sources = [source for source in known["source"].unique().to_pylist() if source]
+    digest = hashlib.sha256(f"person:{user}".encode("utf-8", "surrogatepass")).hexdigest()
+    names = {user, *pseudonyms, *(f"{source}-{digest[:16]}" for source in sources)}
+    return sorted(names & set(known["person"].unique().to_pylist()))
+
+
+def _ranges(numbers: list[int]) -> list[list[int]]:
+    """[1, 2, 3, 7] -> [[1, 3], [7, 7]]."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return found

@@ -1,0 +1,105 @@
+"""What is left of a person who was erased: a digest, a time, and numbers. Never a word, never a name.
+
+    tombstones/<digest>.json
+
+What they said up to that time is refused should it come back (the same file ingested again, a segment of a
+replica that was cut off). What they say later is theirs to say anew.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from bb3x_ray.data.event_rows import parse_line
+from bb3x_ray.schemas.event import Event
+from bb3x_ray.storage import Storage, read_json, write_json
+
+FOLDER, _PENDING = "tombstones", "tombstones/pending"
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """
+    person    digest of the pseudonym
+    at        microseconds since 1970: what is not later is refused
+    done      False while an erasure is under way; whoever finds it so brings it to its end
+    removed   place -> how many entries were taken out of it
+    seqs      commit_seq ranges [first, last] that the table no longer holds
+    models    versions whose lineage touched the person
+    """
+
+    person: str
+    at: int
+    done: bool = False
+    removed: dict[str, int] = field(default_factory=dict)
+    seqs: list[list[int]] = field(default_factory=list)
+    models: list[str] = field(default_factory=list)
+
+
+class Tombstones:
+    """Those under a storage root, as they were when this was made."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        paths = sorted(storage.path(FOLDER).glob("*.json"))
+        self._stones = {stone.person: stone for stone in map(_read, paths)}
+
+    def of(self, person: str) -> Tombstone | None:
+        return self._stones.get(digest(person))
+
+    def covers(self, event: Event) -> bool:
+        """Whether this was said before its person was erased. A request to erase covers nothing."""
+        stone = self.of(event.person) if self._stones else None
+        return stone is not None and event.at <= stone.at and event.kind != "erasure"
+
+    def covers_line(self, line: bytes) -> bool:
+        """The same of an event as a segment's line; a line that is no event is not covered."""
+        try:
+            return self.covers(parse_line(line))
+        except ValueError:
+            return False
+
+    def __len__(self) -> int:
+        return len(self._stones)
+
+    def __iter__(self) -> Iterator[Tombstone]:
+        return iter(self._stones.values())
+
+    def put(self, stone: Tombstone) -> None:
+        write_json(self._storage.path(FOLDER, f"{stone.person}.json"), asdict(stone))
+        self._stones[stone.person] = stone
+
+
+def digest(person: str) -> str:
+    return hashlib.sha256(b"bb3x-tombstone\0" + person.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _read(path: Any) -> Tombstone:
+    return Tombstone(**read_json(path))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """`names`: what else a damaged line may call the person by."""
+
+    person: str
+    at: int
+    names: tuple[str, ...] = ()
+
+
+def ask_for_erasure(storage: Storage, request: Request) -> None:
+    """Durable when it returns; carried out by the next command that looks."""
+    write_json(storage.path(_PENDING, f"{digest(request.person)}.json"), asdict(request))
+
+
+def pending(storage: Storage) -> Iterator[Request]:
+    """Every request that was not carried out yet."""
+    for path in sorted(storage.path(_PENDING).glob("*.json")):
+        asked = read_json(path)
+        yield Request(asked["person"], asked["at"], tuple(asked["names"]))
+
+
+def withdraw(storage: Storage, person: str) -> None:
+    """The request was carried out: the name goes too."""
+    storage.path(_PENDING, f"{digest(person)}.json").unlink(missing_ok=True)

@@ -1,0 +1,225 @@
+"""Erasing a person, from the log to the training sets of past rounds; and what a round under way does then.
+
+A request lies in `tombstones/pending/` until it is carried out. Whoever finds one there carries it out: the
+command, or a run before its next step. Everything can be done again, so a kill in between loses nothing.
+Model versions cannot forget: those whose lineage the person touched are listed.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from bb3x_ray.data import erase
+from bb3x_ray.data.committer import commit_inbox, committing
+from bb3x_ray.data.segments import OPEN
+from bb3x_ray.data.tombstones import (
+    Request,
+    Tombstone,
+    Tombstones,
+    ask_for_erasure,
+    digest,
+    pending,
+    withdraw,
+)
+from bb3x_ray.registry import Registry
+from bb3x_ray.rounds.ledger import only_run
+from bb3x_ray.rounds.server_key import KEY, server_key
+from bb3x_ray.schemas.errors import UserError
+from bb3x_ray.serve.completion_ids import Signer
+from bb3x_ray.storage import MANIFEST, Storage, read_json, write_json
+
+# What a round makes of its slice: a round under way makes it anew.
+_FROM_CURATE = ("curate", "iterations", "train", "evaluate")
+
+
+class ErasedMeanwhile(Exception):
+    """Somebody was erased while a round was under way: it goes on from `curate`."""
+
+
+def erase_user(storage: Storage, user: str, wait_seconds: float) -> str:
+    """What `bb3x erase` does; returns what to say.
+
+    Raises UserError when the log knows nobody of that name.
+    """
+    commit_inbox(storage)
+    persons = erase.persons_of(storage, user, _pseudonyms(storage, user))
+    if not persons:
+        raise UserError(
+            f"nobody in the log under {storage.root} is called that: give the `user` that clients send, the "
+            "id in the recorded file, or the pseudonym in the log; check storage.root, too."
+        )
+    now = time.time_ns() // 1000
+    for person in persons:
+        ask_for_erasure(storage, Request(person, now, (user,)))
+    try:
+        with only_run(storage):
+            stones = carry_out(storage, wait_seconds)
+    except UserError:
+        return "a run works on this storage root: it will erase them before its next step."
+    return "\n".join(_told(stone) for stone in stones)
+
+
+def _pseudonyms(storage: Storage, user: str) -> list[str]:
+    return [Signer(server_key(storage)).pseudonym(user)] if storage.path(KEY).is_file() else []
+
+
+def _told(stone: Tombstone) -> str:
+    removed = ", ".join(f"{count} from {place}" for place, count in sorted(stone.removed.items()) if count)
+    learned = ", ".join(stone.models) or "none"
+    return (
+        f"erased: {removed or 'nothing was left'}. Versions that learned from this person, or from one that "
+        f"did: {learned}. Tombstone: tombstones/{stone.person}.json"
+    )
+
+
+def mind(storage: Storage) -> None:
+    """Between the steps of a round. Raises ErasedMeanwhile when somebody asked for it."""
+    stones = carry_out(storage)
+    if stones:
+        raise ErasedMeanwhile(f"{len(stones)} erased")
+
+
+def carry_out(storage: Storage, wait_seconds: float = 0.0) -> list[Tombstone]:
+    """Erase everyone who asked for it. Returns their tombstones.
+
+    wait_seconds   how long a live replica may keep its segment open: what it acknowledged until now is in
+                   the log after that time
+    """
+    commit_inbox(storage)  # requests that came over the network lie in it
+    requests = list(pending(storage))
+    if requests and any(storage.path("inbox").glob(f"*{OPEN}")):
+        time.sleep(wait_seconds)
+        commit_inbox(storage)
+    done = []
+    for request in requests:
+        done.append(_erase(storage, request))
+        withdraw(storage, request.person)
+    return done
+
+
+def _erase(storage: Storage, request: Request) -> Tombstone:
+    person, at = request.person, request.at
+    stones = Tombstones(storage)
+    before = stones.of(person) or Tombstone(digest(person), at)
+    because = f"erasure {before.person}"
+    rounds = list(_rounds_with(storage, person))
+    stone = replace(before, at=max(at, before.at), done=False)
+    stone = replace(stone, models=sorted({*before.models, *_touched(storage, rounds)}))
+    stones.put(stone)  # from here on nothing of theirs comes in any more
+    with committing(storage):
+        words = erase.words_of(storage, person)
+        removed = erase.erase_lines(storage, stones)
+        removed["rejects"] = erase.erase_rejects(storage, [person, *request.names], words)
+        removed["interactions"], seqs = erase.erase_rows(storage, person)
+    removed["rounds"] = _erase_from_rounds(storage, person, because)
+    for name in rounds:
+        _restart(storage, name)
+    summed = {place: removed.get(place, 0) + before.removed.get(place, 0) for place in removed}
+    stone = replace(stone, done=True, removed=summed, seqs=[*before.seqs, *seqs])
+    stones.put(stone)
+    return stone
+
+
+def _rounds_with(storage: Storage, person: str) -> Iterator[str]:
+    """Rounds in whose slice the person is."""
+    for path in sorted(storage.path("rounds").glob("*/collect/conversations.parquet")):
+        if person in pq.read_table(path, columns=["person"])["person"].to_pylist():
+            yield f"rounds/{path.parent.parent.name}"
+
+
+def _touched(storage: Storage, rounds: list[str]) -> set[str]:
+    """Versions that learned from a slice with the person, or from one of those versions.
+
+    A reward model learns from all slices up to its round, so every later candidate is touched too.
+    """
+    if not rounds:
+        return set()
+    models, first = Registry(storage, "models"), int(rounds[0].split("/")[1])
+    lineages = {version: models.lineage(version) for version in models.versions()}
+    touched = {f"rewards/{v}" for v in Registry(storage, "rewards").versions() if int(v[1:]) >= first}
+    for version, lineage in sorted(lineages.items()):  # a parent has the lower number
+        learned = lineage.get("round", 0) >= first
+        if learned or f"models/{lineage.get('parent') or lineage.get('base')}" in touched:
+            touched.add(f"models/{version}")
+    return touched
+
+
+def _erase_from_rounds(storage: Storage, person: str, because: str) -> int:
+    """Slices, scores, training sets, answers: everything published under rounds/ that names the person."""
+    conversations = {
+        row["conversation_id"]
+        for path in storage.path("rounds").glob("*/collect/conversations.parquet")
+        for row in pq.read_table(path, columns=["person", "conversation_id"]).to_pylist()
+        if row["person"] == person
+    }
+    removed = 0
+    # Slices last: a repeated erasure finds in them which conversations it is about.
+    manifests = sorted(storage.path("rounds").rglob(MANIFEST), key=lambda path: path.parent.name == "collect")
+    for manifest in manifests:
+        name = manifest.parent.relative_to(storage.root).as_posix()
+        for file in read_json(manifest)["files"]:
+            if file.endswith(".parquet"):
+                removed += erase.erase_from_table_file(storage, name, file, person, because)
+            elif file.endswith(".json"):
+                removed += _erase_from_json(storage, name, file, person, conversations, because)
+    for path in storage.path("rounds").glob("*/talk.json"):
+        kept, gone = pruned(read_json(path), person, conversations)
+        if gone:
+            write_json(path, kept)
+            removed += gone
+    return removed
+
+
+def _erase_from_json(
+    storage: Storage, name: str, file: str, person: str, conversations: set[str], because: str
+) -> int:
+    def rewrite(old: Path, new: Path) -> int:
+        kept, gone = pruned(read_json(old), person, conversations)
+        if gone:
+            write_json(new, kept)
+        return gone
+
+    return storage.redact(name, file, rewrite, because)
+
+
+def pruned(value: Any, person: str, conversations: set[str]) -> tuple[Any, int]:
+    """A JSON value without what names the person or one of their conversations, and how much that was.
+
+    Objects of theirs leave lists, their names leave lists of names and the keys of objects.
+    """
+    if isinstance(value, dict):
+        rest = {k: v for k, v in value.items() if not _names(k, person, conversations)}
+        kept = {k: pruned(v, person, conversations) for k, v in rest.items()}
+        gone = len(value) - len(kept) + sum(count for _, count in kept.values())
+        return {key: inner for key, (inner, _) in kept.items()}, gone
+    if isinstance(value, list):
+        rest = [pruned(v, person, conversations) for v in value if not _is_theirs(v, person, conversations)]
+        return [inner for inner, _ in rest], len(value) - len(rest) + sum(count for _, count in rest)
+    return value, 0
+
+
+def _is_theirs(value: Any, person: str, conversations: set[str]) -> bool:
+    if isinstance(value, dict):
+        return value.get("person") == person or value.get("conversation_id") in conversations
+    return _names(value, person, conversations)
+
+
+def _names(value: Any, person: str, conversations: set[str]) -> bool:
+    return isinstance(value, str) and (value == person or value in conversations)
+
+
+def _restart(storage: Storage, name: str) -> None:
+    """A round that is not over goes on from `curate`: its candidate was made of what is gone."""
+    candidate = read_json(storage.path(name, "plan", "plan.json"))["candidate"]
+    if (
+        storage.is_published(f"{name}/hand_over")
+        or Registry(storage, "models").alias("champion") == candidate
+    ):
+        return
+    for step in _FROM_CURATE:
+        storage.discard(f"{name}/{step}")
+    storage.discard(f"models/{candidate}")

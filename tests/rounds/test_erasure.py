@@ -1,0 +1,249 @@
+"""A person is erased: whatever lies under the storage root is decoded and searched for their words."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from bb3x_ray.cli import app
+from bb3x_ray.data import slices, table
+from bb3x_ray.data.committer import commit_inbox, write_rejects
+from bb3x_ray.data.segments import SegmentWriter
+from bb3x_ray.data.tombstones import Request, Tombstones, ask_for_erasure, digest, pending
+from bb3x_ray.registry import Registry
+from bb3x_ray.rounds import erasure
+from bb3x_ray.rounds.ledger import Ledger, only_run
+from bb3x_ray.rounds.round import RoundPlan
+from bb3x_ray.rounds.server_key import server_key
+from bb3x_ray.schemas.errors import UserError
+from bb3x_ray.schemas.event import Event
+from bb3x_ray.schemas.learning import ANSWERS_SCHEMA, TRAINING_SCHEMA
+from bb3x_ray.serve.completion_ids import Signer
+from bb3x_ray.storage import Storage, read_json, write_json
+
+SECRET, REPLY, REMARK = "zanzibar marmalade", "my zebra replied", "quixotic remark"
+WORDS = (SECRET, REPLY, REMARK)
+TOKENS = [901, 902, 903]  # what stands for the secret in training sets here
+
+
+def said(person: str, n: int, text: str, reply: str, comment: str, at: int = 0) -> list[Event]:
+    c = f"{person}-talk-{n}"
+    shared: dict[str, Any] = {
+        "conversation_id": c,
+        "person": person,
+        "source": "served",
+        "consent_basis": "store",
+        "simulated": False,
+    }
+    return [
+        Event(f"{c}-0", "message", at, **shared, message_id=f"{c}-m0", position=0,
+              author_kind="person", author_name=person, text=text),
+        Event(f"{c}-1", "message", at + 1, **shared, message_id=f"{c}-m1", position=1,
+              author_kind="model", author_name="v0001", text=reply, finish_reason="stop"),
+        Event(f"{c}-2", "feedback", at + 2, **shared, message_id=f"{c}-m1", rating=-1, comment=comment),
+    ]  # fmt: skip
+
+
+def append(storage: Storage, events: list[Event], seal: bool = True) -> None:
+    with SegmentWriter(storage.path("inbox"), "r", 60.0, 1_000_000) as log:
+        log.append(events)
+    if seal:
+        commit_inbox(storage)
+
+
+def decoded(root: Path) -> str:
+    """Everything under the root as text, Parquet and compressed files among it."""
+    pieces = []
+    for path in sorted(p for p in root.rglob("*") if p.is_file()):
+        raw = path.read_bytes()
+        if path.suffix == ".parquet":
+            pieces += [
+                json.dumps(row, default=str, ensure_ascii=False) for row in pq.read_table(path).to_pylist()
+            ]
+        elif path.suffix == ".gz":
+            raw = gzip.decompress(raw)
+        pieces.append(raw.decode("utf-8", "replace"))
+        pieces.append(path.name)
+    return "\n".join(pieces)
+
+
+def row(person: str, tokens: list[int]) -> dict[str, Any]:
+    flags = [True] * len(tokens)
+    return {"row_id": f"{person}-talk-1", "source": "served", "person": person, "input_ids": tokens,
+            "imitate": flags, "avoid": [not f for f in flags], "weight": None, "starts": None}  # fmt: skip
+
+
+def answer(person: str, context: str) -> dict[str, Any]:
+    return {"answer_id": f"{person}-a", "context_id": f"{person}-talk-1-m1", "person": person,
+            "conversation_id": f"{person}-talk-1", "context": context, "prompt_ids": [1], "text": context,
+            "finish_reason": "stop", "good": 0.5, "error": ""}  # fmt: skip
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    """Two people, two rounds: the first is over, the second stands before its evaluation."""
+    storage = Storage(tmp_path / "store")
+    models, rewards, ledger = Registry(storage, "models"), Registry(storage, "rewards"), Ledger(storage)
+    publish(models, models.reserve(), {"source": "tiny"})
+    append(storage, said("ada", 1, SECRET, REPLY, REMARK) + said("bob", 1, "hello", "hi there", "fine"))
+    for number in (1, 2):
+        plan = RoundPlan(number, 1, "v0001", models.reserve(), 0 if number == 1 else table.head(storage) - 3)
+        ledger.plan(number, lambda plan=plan: plan)
+        if number == 2:
+            append(
+                storage, said("ada", 2, SECRET + " again", REPLY, "") + said("bob", 2, "bye", "see you", "")
+            )
+        slices.pin(storage, f"{plan.name}/collect", plan.after, table.head(storage))
+        with ledger.publish(plan.name, "score") as folder:
+            talks = [f"{person}-talk-{number}" for person in ("ada", "bob")]
+            turns = [{"conversation_id": t, "message_id": f"{t}-m1", "good": 0.5} for t in talks]
+            write_json(
+                folder / "scored.json",
+                {"turns": turns, "trust": {"ada": 1.0, "bob": 0.5}, "distrusted": ["ada"]},
+            )
+        training = pa.Table.from_pylist([row("ada", TOKENS), row("bob", [1, 2])], schema=TRAINING_SCHEMA)
+        for name in (f"{plan.name}/curate", f"{plan.name}/iterations/1/set"):
+            with storage.publish(name) as folder:
+                pq.write_table(training, folder / "training_set.parquet")
+        with storage.publish(f"{plan.name}/iterations/2/answers") as folder:
+            answers = [answer("ada", SECRET), answer("bob", "hello")]
+            pq.write_table(pa.Table.from_pylist(answers, schema=ANSWERS_SCHEMA), folder / "answers.parquet")
+            write_json(
+                folder / "samples.json", [{"person": a["person"], "context": a["context"]} for a in answers]
+            )
+        publish(models, plan.candidate, {"parent": "v0001", "round": number})
+        publish(rewards, f"v{number:04d}", {"round": number})
+        if number == 1:
+            with ledger.publish(plan.name, "hand_over") as folder:
+                write_json(folder / "champion.json", {"version": "v0001"})
+    damaged = json.dumps({"user": "ada@home", "text": "…"})[:-1]
+    bad = "not valid JSON"
+    rejects = [(3, bad, damaged), (4, bad, f'{{"t": "{SECRET}'), (5, bad, '{"t": "of somebody else')]
+    write_rejects(storage, "served-x", rejects)
+    return storage
+
+
+def publish(registry: Registry, version: str, lineage: dict[str, Any]) -> None:
+    with registry.publish(version, lineage, "card") as folder:
+        (folder / "model.safetensors").write_bytes(b"weights")
+
+
+def test_nothing_of_the_person_is_left_anywhere(storage: Storage) -> None:
+    # Rewritten files and old versions of the table are what a search of the newest would miss.
+    assert all(words in decoded(storage.root) for words in WORDS) and "902" in decoded(storage.root)
+    said_of_it = erasure.erase_user(storage, "ada", 0)
+    left = decoded(storage.root)
+    for words in (*WORDS, "ada-talk", '"ada"', "901"):
+        assert words not in left, words
+    assert "hi there" in left and "of somebody else" in left and "see you" in left
+    assert "erased: " in said_of_it and "ada" not in said_of_it
+    assert [c.person for c in slices.load(storage, "rounds/0001/collect")] == ["bob"]
+    assert table.head(storage) == 12
+
+
+def test_versions_that_learned_are_listed_and_the_manifest_tells_of_the_redaction(storage: Storage) -> None:
+    before = storage.manifest("rounds/0001/curate")["files"]["training_set.parquet"]["sha256"]
+    erasure.erase_user(storage, "ada", 0)
+    (stone,) = Tombstones(storage)
+    assert stone.models == ["models/v0002", "models/v0003", "rewards/v0001", "rewards/v0002"]
+    assert stone.done and stone.removed["interactions"] == 6 and stone.seqs == [[1, 3], [7, 9]]
+    (redaction,) = storage.manifest("rounds/0001/curate")["redactions"]
+    assert redaction["sha256"] == before and redaction["removed"] == 1
+    assert redaction["because"] == f"erasure {digest('ada')}"
+    storage.verify("rounds/0001/curate")
+    storage.verify("rounds/0001/collect")
+
+
+def test_a_round_under_way_goes_on_from_curate(storage: Storage) -> None:
+    erasure.erase_user(storage, "ada", 0)
+    done = {
+        step
+        for step in ("collect", "score", "curate", "train")
+        if Ledger(storage).is_done("rounds/0002", step)
+    }
+    assert done == {"collect", "score"}
+    assert not storage.is_published("rounds/0002/iterations/1/set")
+    assert not Registry(storage, "models").is_published("v0003"), "made of what is gone, and never served"
+    assert storage.is_published("rounds/0001/curate") and Registry(storage, "models").is_published("v0002")
+
+
+def test_what_comes_back_is_refused_and_what_is_said_later_is_not(storage: Storage) -> None:
+    erasure.erase_user(storage, "ada", 0)
+    (stone,) = Tombstones(storage)
+    append(storage, said("ada", 1, SECRET, REPLY, REMARK))
+    append(storage, said("ada", 3, SECRET + " from a lost replica", REPLY, REMARK))
+    left = decoded(storage.root)
+    assert not any(words in left for words in WORDS)
+    append(storage, said("ada", 4, "hello again", "welcome back", "", at=stone.at + 1))
+    assert [c.conversation_id for c in table.read_conversations(storage, 12, table.head(storage))] == [
+        "ada-talk-4"
+    ]
+
+
+def test_asked_over_the_network_it_is_carried_out_between_two_steps(storage: Storage) -> None:
+    ask = Event("e-1", "erasure", 50, "ada-talk-1", "ada", "served", "none", False)
+    append(storage, [ask], seal=False)
+    with pytest.raises(erasure.ErasedMeanwhile):
+        erasure.mind(storage)
+    erasure.mind(storage)  # once
+    assert not any(words in decoded(storage.root) for words in WORDS)
+
+
+@pytest.mark.parametrize("function", ["erase_lines", "erase_rejects", "erase_rows", "erase_from_table_file"])
+def test_killed_in_the_middle_it_is_brought_to_its_end(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(erasure.erase, function, killed)
+        erasure.erase_user(storage, "ada", 0)
+    assert len(list(pending(storage))) == 1
+    (stone,) = erasure.carry_out(storage)
+    assert stone.done and not list(pending(storage))
+    assert not any(words in decoded(storage.root) for words in WORDS)
+
+
+def test_a_user_is_found_under_the_servers_name(storage: Storage, tmp_path: Path) -> None:
+    pseudonym = Signer(server_key(storage)).pseudonym("Eve O'Hara, 12")
+    append(storage, said(pseudonym, 1, "eve said so", "indeed", ""))
+    config = tmp_path / "c.yaml"
+    config.write_text(f"storage: {{root: {storage.root}}}\nlog: {{seal_seconds: 0.1}}\n")
+    done = CliRunner().invoke(app, ["erase", "--user", "Eve O'Hara, 12", "--config", str(config)])
+    assert done.exit_code == 0, done.output
+    assert "eve said so" not in decoded(storage.root) and SECRET in decoded(storage.root)
+
+
+def test_while_a_run_works_the_run_does_it(storage: Storage) -> None:
+    with only_run(storage):
+        assert "a run works on" in erasure.erase_user(storage, "ada", 0)
+        assert SECRET in decoded(storage.root)
+        with pytest.raises(erasure.ErasedMeanwhile):
+            erasure.mind(storage)
+    assert SECRET not in decoded(storage.root)
+
+
+def test_nobody_of_that_name(storage: Storage) -> None:
+    with pytest.raises(UserError, match="nobody in the log"):
+        erasure.erase_user(storage, "carol", 0)
+
+
+def test_quotes_in_a_name_erase_nobody_else(storage: Storage) -> None:
+    append(storage, said("o' OR 'a'='a", 1, "odd", "yes", ""))
+    ask_for_erasure(storage, Request("o' OR 'a'='a", 10**18))
+    erasure.carry_out(storage)
+    left = decoded(storage.root)
+    assert "odd" not in left.replace("odd_", "") and SECRET in left and "hi there" in left
+
+
+def test_numbers_of_scores_go_with_their_person(storage: Storage) -> None:
+    erasure.erase_user(storage, "ada", 0)
+    scored = read_json(storage.path("rounds/0001/score/scored.json"))
+    assert scored["trust"] == {"bob": 0.5} and scored["distrusted"] == []
+    assert [t["conversation_id"] for t in scored["turns"]] == ["bob-talk-1"]
