@@ -107,6 +107,25 @@ def test_only_the_person_of_a_completion_can_rate_it(tiny_model: Path) -> None:
     asyncio.run(talk())
 
 
+def test_only_the_person_of_a_completion_can_ask_for_their_erasure(tiny_model: Path) -> None:
+    async def talk() -> None:
+        async with room(tiny_model) as r:
+            mine = (await r.chat("Hello", user="ada")).json()["id"]
+            for body in ({"completion_id": mine, "user": "bob"}, {"completion_id": mine}):
+                assert (await r.client.post("/v1/erasure", json=body)).status_code == 404
+            r.log.broken = True
+            asked = {"completion_id": mine, "user": "ada"}
+            assert (await r.client.post("/v1/erasure", json=asked)).status_code == 503
+            r.log.broken = False
+            answer = await r.client.post("/v1/erasure", json=asked)
+            assert (answer.status_code, answer.json()["status"]) == (202, "accepted")
+            event = r.log.events[-1]
+            assert (event.kind, event.person, event.text) == ("erasure", "ada", None)
+            assert event.event_id == answer.json()["id"]
+
+    asyncio.run(talk())
+
+
 def test_feedback_outlives_the_server_that_gave_the_id(tiny_model: Path) -> None:
     async def talk() -> None:
         async with room(tiny_model) as before:
