@@ -19,7 +19,6 @@ from bb3x_ray.data.table import open_table, scan
 from bb3x_ray.data.tombstones import Tombstones
 from bb3x_ray.storage import Storage
 
-
 # Delta rewrites files with string views, and Arrow compares no string with the bounds of those.
 _REWRITTEN = WriterProperties(default_column_properties=ColumnProperties(statistics_enabled="NONE"))
 

@@ -11,6 +11,7 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 from deltalake import DeltaTable
 
+from bb3x_ray.data.consent import NO_BASIS, Consent, standing_consent
 from bb3x_ray.schemas.conversation import Author, Conversation, Feedback, Message
 from bb3x_ray.schemas.event import EVENT_SCHEMA
 from bb3x_ray.storage import Storage
@@ -120,7 +121,18 @@ def collect(
         for row in _rows(storage, table, of_these & (kind == "annotation"))
         if row["rating"] is not None
     }
-    return _assemble(messages, feedback, annotations, after_seq, quiet_before_us, waiting)
+    consent = read_consent(storage, upto_seq)
+    return _assemble(messages, feedback, annotations, consent, after_seq, quiet_before_us, waiting)
+
+
+def read_consent(storage: Storage, upto_seq: int) -> Consent:
+    """What people said of their consent up to `upto_seq`: the same answer for ever."""
+    table = open_table(storage)
+    if table is None:
+        return Consent({})
+    keep = (ds.field("kind") == "consent") & (ds.field("commit_seq") <= upto_seq)
+    columns = ["at", "commit_seq", "person", "conversation_id", "consent_basis"]
+    return standing_consent(scan(storage, table, columns, keep).to_pylist())
 
 
 def with_standing_feedback(
@@ -175,6 +187,7 @@ def _assemble(
     messages: list[dict[str, Any]],
     feedback: dict[str, list[Feedback]],
     annotations: dict[str, int],
+    consent: Consent,
     after_seq: int,
     quiet_before_us: int | None,
     waiting: dict[str, int],
@@ -189,7 +202,7 @@ def _assemble(
         if quiet_before_us is not None and max(row["at"] for row in rows) >= quiet_before_us:
             still_waiting[conversation_id] = given_out
             continue
-        reason = _unusable(rows)
+        reason = _unusable(rows, consent)
         if reason:
             left_out[reason] += 1
             continue
@@ -200,9 +213,11 @@ def _assemble(
     return Collected(found, frozenset(taught), still_waiting, kept, dict(left_out))
 
 
-def _unusable(rows: Iterable[dict[str, Any]]) -> str:
-    if any(row["consent_basis"] in ("", "none", None) for row in rows):
+def _unusable(rows: Iterable[dict[str, Any]], consent: Consent) -> str:
+    if any(row["consent_basis"] in (*NO_BASIS, None) for row in rows):
         return "no_consent"
+    if any(consent.is_withdrawn(row["person"], row["conversation_id"]) for row in rows):
+        return "consent_withdrawn"
     if any(row["text"] is None for row in rows):
         return "no_text"
     return ""

@@ -11,6 +11,8 @@ import pyarrow as pa
 
 EventKind = Literal["message", "feedback", "annotation", "consent", "erasure"]
 
+# What a consent event is about that is about no single conversation.
+EVERYTHING = "*"
 KINDS: tuple[EventKind, ...] = get_args(EventKind)
 
 

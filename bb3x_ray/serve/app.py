@@ -21,6 +21,7 @@ from bb3x_ray.serve.protocol import (
     CHAMPION,
     ApiError,
     ChatRequest,
+    ConsentRequest,
     ErasureRequest,
     FeedbackRequest,
     error_body,
@@ -83,6 +84,10 @@ def _add_api(app: FastAPI, chat: Chat) -> None:
             "rating": request.rating,
             "reasons": list(request.checked_reasons()),
         }
+
+    @app.post("/v1/consent")
+    async def consent(request: ConsentRequest) -> dict[str, Any]:
+        return {"id": await chat.consent(request), "object": "consent", "store": request.store}
 
     @app.post("/v1/erasure", status_code=202)
     async def erasure(request: ErasureRequest) -> dict[str, Any]:

@@ -113,6 +113,15 @@ class FeedbackRequest(_Sent):
         return tuple(dict.fromkeys(self.reasons))
 
 
+class ConsentRequest(_Sent):
+    """`store`: whether what was said may teach. About one conversation, or everything the user ever said."""
+
+    user: str | None = Field(None, max_length=256)
+    completion_id: str = Field(max_length=250)
+    store: bool
+    scope: Literal["conversation", "everything"] = "conversation"
+
+
 class ErasureRequest(_Sent):
     """`completion_id`: any that was written for this user, which proves that it is they who ask."""
 
@@ -120,11 +129,16 @@ class ErasureRequest(_Sent):
     completion_id: str = Field(max_length=250)
 
 
-_FIELDS = {
-    name
-    for model in (SentMessage, Metadata, StreamOptions, ChatRequest, FeedbackRequest, ErasureRequest)
-    for name in model.model_fields
-}
+_MODELS = (
+    SentMessage,
+    Metadata,
+    StreamOptions,
+    ChatRequest,
+    FeedbackRequest,
+    ConsentRequest,
+    ErasureRequest,
+)
+_FIELDS = {name for model in _MODELS for name in model.model_fields}
 
 
 def explain(errors: list[Any]) -> ApiError:

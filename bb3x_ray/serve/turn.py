@@ -6,7 +6,8 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from starlette.concurrency import run_in_threadpool
 
@@ -14,11 +15,18 @@ from bb3x_ray.config import ChatConfig, ServeConfig
 from bb3x_ray.language.chat_template import Turn
 from bb3x_ray.language.generation import Decoding
 from bb3x_ray.schemas.conversation import Author, model, person
-from bb3x_ray.schemas.event import Event
+from bb3x_ray.schemas.event import EVERYTHING, Event
 from bb3x_ray.serve.completion_ids import Completion, Signer
 from bb3x_ray.serve.conversations import Conversations, Place, Said
 from bb3x_ray.serve.engine import Delta, Engine, Stream
-from bb3x_ray.serve.protocol import CHAMPION, ApiError, ChatRequest, ErasureRequest, FeedbackRequest
+from bb3x_ray.serve.protocol import (
+    CHAMPION,
+    ApiError,
+    ChatRequest,
+    ConsentRequest,
+    ErasureRequest,
+    FeedbackRequest,
+)
 
 AppendEvents = Callable[[list[Event]], object]  # returns when the events are durable, else raises
 log = logging.getLogger(__name__)
@@ -186,12 +194,29 @@ class Chat:
         await self._append([event])
         return event.event_id
 
+    async def consent(self, request: ConsentRequest) -> str:
+        """Log durably that consent was taken back or given again; returns the event id.
+
+        Raises ApiError 404 for a foreign id.
+        """
+        completion = self._own_completion(request.completion_id, request.user)
+        event = self._about(completion, "consent", "store" if request.store else "none")
+        if request.scope == "everything":
+            event = replace(event, conversation_id=EVERYTHING)
+        await self._append([event])
+        return event.event_id
+
     async def ask_for_erasure(self, request: ErasureRequest) -> str:
         """Log durably that a person wants to be erased; returns the event id.
 
         The committer finds it, and who commits carries it out. Raises ApiError 404 for a foreign id.
         """
-        completion = self._signer.read_completion(request.completion_id, request.user)
+        event = self._about(self._own_completion(request.completion_id, request.user), "erasure", "none")
+        await self._append([event])
+        return event.event_id
+
+    def _own_completion(self, completion_id: str, user: str | None) -> Completion:
+        completion = self._signer.read_completion(completion_id, user)
         if completion is None:
             raise ApiError(
                 404,
@@ -199,18 +224,19 @@ class Chat:
                 param="completion_id",
                 code="completion_not_found",
             )
-        event = Event(
-            event_id=f"e-{uuid.uuid4().hex}",
-            kind="erasure",
+        return completion
+
+    def _about(self, completion: Completion, kind: Literal["consent", "erasure"], basis: str) -> Event:
+        return Event(
+            event_id=f"{kind[0]}-{uuid.uuid4().hex}",
+            kind=kind,
             at=now_us(),
             conversation_id=completion.conversation_id,
             person=completion.person,
             source=SOURCE,
-            consent_basis="none",
+            consent_basis=basis,
             simulated=completion.simulated,
         )
-        await self._append([event])
-        return event.event_id
 
     async def _append(self, events: list[Event]) -> None:
         try:

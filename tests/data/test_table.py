@@ -3,7 +3,7 @@
 from bb3x_ray.data.committer import committing
 from bb3x_ray.data.table import collect, head, read_conversations, with_standing_feedback
 from bb3x_ray.schemas.conversation import Conversation
-from bb3x_ray.schemas.event import Event
+from bb3x_ray.schemas.event import EVERYTHING, Event
 from bb3x_ray.storage import Storage
 from tests.data.make import said, talk, thumb
 
@@ -123,3 +123,26 @@ def test_without_consent_or_text_a_conversation_is_left_out_and_counted(storage:
 
 def test_an_empty_log_has_no_conversations(storage: Storage) -> None:
     assert read_conversations(storage, 0, 0) == []
+
+
+def consent(event_id: str, conversation: str, basis: str, at: int, person: str = "ada") -> Event:
+    return Event(event_id, "consent", at, conversation, person, "served", basis, False)
+
+
+def test_consent_that_was_taken_back_keeps_a_conversation_out_of_later_ranges(storage: Storage) -> None:
+    upto = commit(storage, *talk("c1"), *talk("c2"), *talk("c3"))
+    assert len(read_conversations(storage, 0, upto)) == 3
+    withdrawn = commit(storage, consent("a", "c1", "none", 10), consent("b", "c2", "none", 10))
+    again = commit(storage, consent("d", "c2", "store", 11), consent("e", "c2", "none", 9))
+    found = collect(storage, 0, again)
+    assert [c.conversation_id for c in found.conversations] == ["c2", "c3"]
+    assert found.left_out == {"consent_withdrawn": 1}
+    assert len(read_conversations(storage, 0, upto)) == 3, "the same range gives the same rows for ever"
+    assert len(read_conversations(storage, 0, withdrawn)) == 1
+
+
+def test_everything_a_person_said_is_taken_back_at_once(storage: Storage) -> None:
+    commit(storage, *talk("c1"), *talk("c2"), consent("a", EVERYTHING, "none", 10))
+    commit(storage, consent("b", EVERYTHING, "none", 10, person="bob"))
+    upto = commit(storage, consent("d", "c2", "store", 11))
+    assert [c.conversation_id for c in read_conversations(storage, 0, upto)] == ["c2"]

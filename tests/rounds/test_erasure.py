@@ -28,7 +28,7 @@ from bb3x_ray.storage import Storage, read_json, write_json
 
 SECRET, REPLY, REMARK = "zanzibar marmalade", "my zebra replied", "quixotic remark"
 WORDS = (SECRET, REPLY, REMARK)
-TOKENS = [901, 902, 903]  # what stands for the secret in training sets here
+TOKENS = [90157913, 90157914]  # what stands for the secret in training sets here
 
 
 def said(person: str, n: int, text: str, reply: str, comment: str, at: int = 0) -> list[Event]:
@@ -135,10 +135,10 @@ def publish(registry: Registry, version: str, lineage: dict[str, Any]) -> None:
 
 def test_nothing_of_the_person_is_left_anywhere(storage: Storage) -> None:
     # Rewritten files and old versions of the table are what a search of the newest would miss.
-    assert all(words in decoded(storage.root) for words in WORDS) and "902" in decoded(storage.root)
+    assert all(words in decoded(storage.root) for words in WORDS) and "90157913" in decoded(storage.root)
     said_of_it = erasure.erase_user(storage, "ada", 0)
     left = decoded(storage.root)
-    for words in (*WORDS, "ada-talk", '"ada"', "901"):
+    for words in (*WORDS, "ada-talk", '"ada"', "90157913"):
         assert words not in left, words
     assert "hi there" in left and "of somebody else" in left and "see you" in left
     assert "erased: " in said_of_it and "ada" not in said_of_it

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bb3x_ray.config import ChatConfig
+from bb3x_ray.schemas.event import EVERYTHING
 from tests.serve.room import chunks, history, room
 
 
@@ -122,6 +123,24 @@ def test_only_the_person_of_a_completion_can_ask_for_their_erasure(tiny_model: P
             event = r.log.events[-1]
             assert (event.kind, event.person, event.text) == ("erasure", "ada", None)
             assert event.event_id == answer.json()["id"]
+
+    asyncio.run(talk())
+
+
+def test_consent_can_be_taken_back_and_given_again(tiny_model: Path) -> None:
+    async def talk() -> None:
+        async with room(tiny_model) as r:
+            mine = (await r.chat("Hello", user="ada", store=True)).json()["id"]
+            said = {"completion_id": mine, "user": "ada", "store": False}
+            foreign = await r.client.post("/v1/consent", json={**said, "user": "bob"})
+            assert foreign.status_code == 404
+            assert (await r.client.post("/v1/consent", json={**said, "store": "hidden"})).status_code == 400
+            assert (await r.client.post("/v1/consent", json=said)).json()["store"] is False
+            everything = {**said, "store": True, "scope": "everything"}
+            assert (await r.client.post("/v1/consent", json=everything)).status_code == 200
+            about = r.log.events[0].conversation_id
+            found = [(e.kind, e.person, e.conversation_id, e.consent_basis) for e in r.log.events[-2:]]
+            assert found == [("consent", "ada", about, "none"), ("consent", "ada", EVERYTHING, "store")]
 
     asyncio.run(talk())
 
