@@ -1,9 +1,11 @@
 """The interactions table (Delta Lake), and the conversations that a round reads from it."""
 
+import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,9 +15,10 @@ from deltalake import DeltaTable
 
 from bb3x_ray.schemas.conversation import Author, Conversation, Feedback, Message
 from bb3x_ray.schemas.event import EVENT_SCHEMA
-from bb3x_ray.storage import Storage
+from bb3x_ray.storage import Storage, fsync_path
 
 TABLE = "interactions"
+IDS = "interactions_ids"  # the index of known event ids beside it
 # Transaction "application" of the committer; its version is the last commit_seq of the table.
 APP_ID = "bb3x-log"
 # Delta's log keeps minima and maxima of these columns only: never a prefix of what a person wrote.
@@ -34,6 +37,21 @@ def create_table(storage: Storage) -> DeltaTable:
     return DeltaTable.create(
         str(path), EVENT_SCHEMA, configuration={"delta.dataSkippingStatsColumns": _STATS_COLUMNS}
     )
+
+
+def sync_newest(storage: Storage, table: DeltaTable) -> None:
+    """Make the newest version survive a loss of power; Delta leaves its files to the page cache.
+
+    Segments are archived after that, so an event is at any time on disk in one place at least.
+    """
+    folder = storage.path(TABLE)
+    log = folder / "_delta_log" / f"{table.version():020d}.json"
+    for line in log.read_text(encoding="utf-8").splitlines():
+        action = json.loads(line)
+        if "add" in action:
+            fsync_path(folder / unquote(action["add"]["path"]))
+    for path in (folder, log, log.parent):
+        fsync_path(path)
 
 
 def head_of(table: DeltaTable | None) -> int:
@@ -55,6 +73,35 @@ def scan(storage: Storage, table: DeltaTable, columns: list[str], keep: pc.Expre
         if name not in there:  # written before the log knew this column
             rows = rows.append_column(name, pa.nulls(len(rows), schema.field(name).type))
     return rows.select(columns)
+
+
+def stream(storage: Storage, table: DeltaTable, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """All rows of one table version, some at a time, in no order; only columns that it always had."""
+    files = pafs.SubTreeFileSystem(str(storage.path(TABLE)), pafs.LocalFileSystem())
+    yield from table.to_pyarrow_dataset(filesystem=files).to_batches(columns=columns, batch_readahead=2)
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A Parquet file of the table: path under its folder, bytes, rows, lowest and highest commit_seq."""
+
+    path: str
+    size: int
+    rows: int
+    first: int
+    last: int
+
+
+def data_files(table: DeltaTable) -> list[DataFile]:
+    """The files of one table version, by commit_seq."""
+    actions = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+    files = [
+        DataFile(
+            unquote(a["path"]), a["size_bytes"], a["num_records"], a["min.commit_seq"], a["max.commit_seq"]
+        )
+        for a in actions
+    ]
+    return sorted(files, key=lambda file: (file.first, file.path))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.config import Config
 from bb3x_ray.data import curate, slices, table
 from bb3x_ray.data.committer import commit_inbox
+from bb3x_ray.data.inbox import open_inbox
 from bb3x_ray.metrics import Metrics, floats
 from bb3x_ray.registry import Promotion, Registry
 from bb3x_ray.reward.fold_judge import EncoderFoldJudge
@@ -73,7 +74,7 @@ class RoundSteps:
             if self.server:
                 # What was acknowledged up to now is in a sealed segment by then.
                 time.sleep(self.config.log.seal_seconds + 0.5)
-            commit_inbox(self.storage)
+            commit_inbox(self.storage, open_inbox(self.config.log.root or str(self.storage.root)))
             quiet = self.config.log.quiet_seconds
             before = int((time.time() - quiet) * 1e6) if quiet else None
             previous = f"rounds/{plan.number - 1:04d}/collect" if plan.number > 1 else None
