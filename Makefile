@@ -4,7 +4,7 @@ export RAY_USAGE_STATS_ENABLED = 0
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev browser demo serve test test-slow check bench bench-train
+.PHONY: help setup setup-dev browser strace demo serve test test-slow check bench bench-train
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -34,7 +34,10 @@ serve: setup ## chat with the champion on http://127.0.0.1:8000
 browser: ## Chromium for the page tests (Debian; skipped elsewhere)
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } || echo "no chromium: the page tests will be skipped"
 
-test: setup-dev browser ## all tests that end within 15 minutes
+strace: ## strace for the test of the log's syncs (Debian; skipped elsewhere)
+	@command -v strace >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq strace >/dev/null; } || echo "no strace: one test will be skipped"
+
+test: setup-dev browser strace ## all tests that end within 15 minutes
 	$(BIN)/pytest -m 'not slow'
 
 check: setup-dev ## lint, format, types, the laws, and unit tests

@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    from bb3x_ray.config import Config
+    from bb3x_ray.data.inbox import Inbox
     from bb3x_ray.storage import Storage
 
 app = typer.Typer(
@@ -21,6 +25,8 @@ app = typer.Typer(
 )
 models_app = typer.Typer(help="Versions of the chat model.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
+log_app = typer.Typer(help="The interaction log.", no_args_is_help=True)
+app.add_typer(log_app, name="log")
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="YAML file; see configs/.")]
 Overrides = Annotated[
@@ -149,10 +155,13 @@ def erase(
     from bb3x_ray.config import load_config
 
     parsed = load_config(config, overrides)
+    from bb3x_ray.data.inbox import open_inbox
     from bb3x_ray.rounds.erasure import erase_user
     from bb3x_ray.storage import Storage
 
-    said = erase_user(Storage(parsed.storage.root), user, parsed.log.seal_seconds + 0.5)
+    storage = Storage(parsed.storage.root)
+    inbox = open_inbox(parsed.log.root or str(storage.root))
+    said = erase_user(storage, user, parsed.log.seal_seconds + 0.5, inbox)
     typer.echo(said)
 
 
@@ -239,6 +248,89 @@ def models_list(config: ConfigOption = LOCAL, overrides: Overrides = None) -> No
         if "base" in lineage:
             origin = f"{origin}, an adapter on {lineage['base']}"
         typer.echo(f"{version}  {origin}{'  champion' if version == champion else ''}")
+
+
+JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+@log_app.command("status")
+def log_status(config: ConfigOption = LOCAL, overrides: Overrides = None, json: JsonOption = False) -> None:
+    """What the interaction log holds, and what waits to be committed."""
+    from bb3x_ray.config import load_config
+
+    parsed = load_config(config, overrides)
+    from bb3x_ray.data.log_status import log_status as look
+    from bb3x_ray.data.log_status import status_lines
+
+    status = look(*_log_of(parsed))
+    _tell(status, status_lines(status), json)
+
+
+@log_app.command("compact")
+def log_compact(
+    config: ConfigOption = LOCAL,
+    overrides: Overrides = None,
+    keep_hours: Annotated[
+        int, typer.Option(min=0, help="Files that only older versions of the table need are removed.")
+    ] = 168,
+    json: JsonOption = False,
+) -> None:
+    """Rewrite the table's many small files as few, conversation by conversation.
+
+    `--keep-hours 0` only while nobody reads the table.
+    """
+    from bb3x_ray.config import load_config
+
+    parsed = load_config(config, overrides)
+    from bb3x_ray.data.compact import compact
+
+    done = compact(_log_of(parsed)[0], keep_hours)
+    line = f"{done.files_before} files before, {done.files_after} now, {done.rows} rows written again, "
+    _tell(done, [f"{line}{done.removed} files of old versions removed"], json)
+
+
+@log_app.command("verify")
+def log_verify(config: ConfigOption = LOCAL, overrides: Overrides = None, json: JsonOption = False) -> None:
+    """Check that every event is in the table once; exit code 1 and a sentence for each damage."""
+    from bb3x_ray.config import load_config
+
+    parsed = load_config(config, overrides)
+    from bb3x_ray.data.verify import verify
+
+    found = verify(*_log_of(parsed))
+    line = f"{found.rows} events in the table, {found.archived} in the archive, {found.waiting} wait"
+    _tell(found, [*found.damages, f"{line}; {len(found.damages)} damages"], json)
+    if found.damages:
+        raise typer.Exit(1)
+
+
+@log_app.command("restore")
+def log_restore(config: ConfigOption = LOCAL, overrides: Overrides = None, json: JsonOption = False) -> None:
+    """Commit again what the archive holds and the table does not, after a table was lost."""
+    from bb3x_ray.config import load_config
+
+    parsed = load_config(config, overrides)
+    from bb3x_ray.data.committer import restore_archive
+
+    done = restore_archive(*_log_of(parsed))
+    _tell(done, [f"{done.committed} events committed again, {done.duplicates} were in the table"], json)
+
+
+def _log_of(config: "Config") -> "tuple[Storage, Inbox]":
+    """The storage root, and where replicas write."""
+    from bb3x_ray.data.inbox import open_inbox
+    from bb3x_ray.storage import Storage
+
+    storage = Storage(config.storage.root)
+    return storage, open_inbox(config.log.root or str(storage.root))
+
+
+def _tell(report: "DataclassInstance", lines: list[str], as_json: bool) -> None:
+    import json
+    from dataclasses import asdict
+
+    for line in [json.dumps(asdict(report))] if as_json else lines:
+        typer.echo(line)
 
 
 def _fate(storage: "Storage", number: int) -> str:

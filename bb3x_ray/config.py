@@ -66,9 +66,34 @@ class ServeConfig(Section):
 
 
 class LogConfig(Section):
+    """Turns and thumbs are acknowledged when their events are durable here."""
+
+    ack: Literal["disk", "shared"] = Field(
+        "disk",
+        description="what an acknowledged event survives. disk: a killed process; shared: also the loss of "
+        "the node that acknowledged it and of its disk, for which log.root says where",
+    )
+    root: str = Field(
+        "",
+        description="folder, or object store such as s3://bucket/path, of the events not yet in the table "
+        "and of their archive; empty: storage.root. With ack=shared a store, or a folder on a shared volume",
+    )
     seal_seconds: float = Field(2.0, gt=0, description="a segment is sealed when it is this old")
     seal_bytes: int = Field(4_000_000, ge=1000)
     quiet_seconds: float = Field(0, ge=0, description="a conversation is collected when quiet for this long")
+
+    @model_validator(mode="after")
+    def _shared_says_where(self) -> "LogConfig":
+        if self.ack == "shared" and not self.root:
+            raise PydanticCustomError(
+                "shared_where",
+                "ack=shared needs root=s3://bucket/path, or root= a folder on a volume that outlives a node",
+            )
+        if self.ack == "disk" and "://" in self.root:
+            raise PydanticCustomError(
+                "store_is_shared", "an object store as root needs ack=shared: every acknowledgement is a PUT"
+            )
+        return self
 
 
 class TalkConfig(Section):

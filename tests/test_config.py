@@ -165,3 +165,13 @@ def test_the_tree_cannot_be_changed_afterwards(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, ""))
     with pytest.raises(ValidationError):
         config.train.lr = 3  # type: ignore[misc]
+
+
+def test_a_shared_acknowledgement_says_where(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("log: {ack: shared}\n")
+    with pytest.raises(UserError, match=r"log: ack=shared needs root=s3://bucket/path"):
+        load_config(path)
+    assert load_config(path, ["log.root=s3://bucket/log"]).log.ack == "shared"
+    with pytest.raises(UserError, match="an object store as root needs ack=shared"):
+        load_config(path, ["log.root=s3://bucket/log", "log.ack=disk"])

@@ -11,7 +11,6 @@ Event ids that the log holds are dropped too, which also covers events sent twic
 """
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,15 +23,16 @@ from deltalake.exceptions import DeltaError
 from filelock import FileLock, Timeout
 
 from bb3x_ray.data.event_rows import parse_line, to_table
+from bb3x_ray.data.inbox import INBOX, FolderInbox, Inbox, Segment, open_inbox
 from bb3x_ray.data.known_ids import KnownIds
-from bb3x_ray.data.segments import DISK_FULL, SEALED, keep_lines, take_over_orphans
-from bb3x_ray.data.table import APP_ID, create_table, head_of, open_table, scan
+from bb3x_ray.data.segments import DISK_FULL
+from bb3x_ray.data.table import APP_ID, IDS, create_table, head_of, open_table, scan, sync_newest
 from bb3x_ray.data.tombstones import Request, Tombstones, ask_for_erasure
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.event import Event
 from bb3x_ray.storage import Storage, fsync_path, read_json, write_atomic, write_json
 
-INBOX, ARCHIVE, REJECTS = "inbox", "archive", "rejects"
+REJECTS = "rejects"
 _PLAN = "commit_plan.json"
 _BATCH_BYTES = 64_000_000  # segments committed together, so that memory stays bounded
 _LEASE_SECONDS = 120.0
@@ -46,6 +46,13 @@ class CommitReport:
     duplicates: int
     rejected: int
 
+    def __add__(self, other: "CommitReport") -> "CommitReport":
+        return CommitReport(
+            self.committed + other.committed,
+            self.duplicates + other.duplicates,
+            self.rejected + other.rejected,
+        )
+
 
 class LogTable:
     """The table, open for appending. Only under the lease."""
@@ -54,7 +61,7 @@ class LogTable:
         self._storage = storage
         self._table = open_table(storage) or create_table(storage)
         self.head = head_of(self._table)
-        self._known = KnownIds(storage.path("interactions_ids"), self.head, self._ids_after)
+        self._known = KnownIds(storage.path(IDS), self.head, self._ids_after)
 
     def append(self, events: Sequence[Event]) -> int:
         """Commit what is new of `events`, in their order. Returns how many that were."""
@@ -75,6 +82,7 @@ class LogTable:
             schema_mode="merge",  # older tables lack the newer columns; their rows read as null
             commit_properties=CommitProperties(app_transactions=[Transaction(APP_ID, head)]),
         )
+        sync_newest(self._storage, self._table)
         self._known.add([event.event_id for event in fresh], head)
         self.head = head
         return len(fresh)
@@ -85,16 +93,15 @@ class LogTable:
 
 
 @contextmanager
-def committing(storage: Storage) -> Iterator[LogTable]:
-    """The log table under the lease, after an interrupted commit was brought to its end.
+def lease(storage: Storage) -> Iterator[None]:
+    """Nobody else writes to the table meanwhile; the kernel frees the lease when its holder dies.
 
-    Raises UserError when another process holds the lease for two minutes, or the disk is full.
+    Raises UserError when another process holds it for two minutes, or the disk is full.
     """
     storage.root.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(storage.path("committer.lock"), timeout=_LEASE_SECONDS):
-            _finish_plan(storage)
-            yield LogTable(storage)
+            yield
     except Timeout:
         raise UserError(
             f"another process has been committing to the log under {storage.root} for two minutes: "
@@ -109,6 +116,17 @@ def committing(storage: Storage) -> Iterator[LogTable]:
         ) from None
 
 
+@contextmanager
+def committing(storage: Storage) -> Iterator[LogTable]:
+    """The log table under the lease, after an interrupted commit was brought to its end.
+
+    Raises UserError as `lease` does.
+    """
+    with lease(storage):
+        _finish_plan(storage)
+        yield LogTable(storage)
+
+
 def _is_disk_full(error: Exception) -> bool:
     """Delta Lake reports what the system said as words only."""
     if isinstance(error, OSError) and error.errno in DISK_FULL:
@@ -116,22 +134,54 @@ def _is_disk_full(error: Exception) -> bool:
     return any(f"(os error {number})" in str(error) for number in DISK_FULL)
 
 
-def commit_inbox(storage: Storage) -> CommitReport:
+def commit_inbox(storage: Storage, inbox: Inbox | None = None) -> CommitReport:
     """Move every event of sealed segments (and of those whose writer died) into the table.
+
+    inbox   where replicas write, if not under the storage root; what waits there is committed all the same
 
     Raises UserError when another committer holds the lease, or the disk is full.
     """
-    inbox = storage.path(INBOX)
-    committed = duplicates = rejected = 0
+    total = CommitReport(0, 0, 0)
     with committing(storage) as log:
-        take_over_orphans(inbox)
-        for batch in _batches(sorted(inbox.glob(f"*{SEALED}"))):
-            events, bad = _read_batch(storage, batch)
-            _write_plan(storage, log.head, batch)
-            new = log.append(events)
-            _archive(storage, batch)
-            committed, duplicates, rejected = committed + new, duplicates + len(events) - new, rejected + bad
-    return CommitReport(committed, duplicates, rejected)
+        for place in inboxes(storage, inbox):
+            place.take_over()
+            for batch in _batches(place.waiting()):
+                total += _commit_batch(storage, log, place, batch)
+    return total
+
+
+def inboxes(storage: Storage, inbox: Inbox | None = None) -> list[Inbox]:
+    """The storage root's own, and `inbox` if that is another."""
+    own = FolderInbox(storage.root)
+    return [own] if inbox is None or inbox.address == own.address else [own, inbox]
+
+
+def restore_archive(storage: Storage, inbox: Inbox | None = None) -> CommitReport:
+    """Commit again what the archive holds and the table does not: after a table was lost or damaged."""
+    total = CommitReport(0, 0, 0)
+    with committing(storage) as log:
+        for place in inboxes(storage, inbox):
+            for batch in _batches(place.archived()):
+                events = [
+                    event
+                    for data in place.read_archived([segment.name for segment in batch])
+                    for event in read_lines(data)[0]
+                ]
+                new = log.append(events)
+                total += CommitReport(new, len(events) - new, 0)
+    return total
+
+
+def read_lines(data: bytes) -> tuple[list[Event], list[tuple[int, str, str]]]:
+    """The events of a segment, and its rejects: line number, reason, raw text."""
+    events, rejects = [], []
+    # A last line without its newline was never acknowledged: its writer died in the middle of it.
+    for number, line in enumerate(data.split(b"\n")[:-1], start=1):
+        try:
+            events.append(parse_line(line))
+        except ValueError as error:
+            rejects.append((number, str(error), line.decode("utf-8", "replace")))
+    return events, rejects
 
 
 def write_rejects(storage: Storage, name: str, rejects: Sequence[tuple[int, str, str]]) -> None:
@@ -141,12 +191,12 @@ def write_rejects(storage: Storage, name: str, rejects: Sequence[tuple[int, str,
         write_atomic(storage.path(REJECTS, f"{name}.jsonl"), "\n".join(lines) + "\n")
 
 
-def _batches(segments: list[Path]) -> Iterator[list[Path]]:
-    batch: list[Path] = []
+def _batches(segments: list[Segment]) -> Iterator[list[Segment]]:
+    batch: list[Segment] = []
     size = 0
     for segment in segments:
         batch.append(segment)
-        size += segment.stat().st_size
+        size += segment.size
         if size >= _BATCH_BYTES:
             yield batch
             batch, size = [], 0
@@ -154,25 +204,24 @@ def _batches(segments: list[Path]) -> Iterator[list[Path]]:
         yield batch
 
 
-def _read_batch(storage: Storage, segments: list[Path]) -> tuple[list[Event], int]:
+def _commit_batch(storage: Storage, log: LogTable, inbox: Inbox, batch: list[Segment]) -> CommitReport:
+    names = [segment.name for segment in batch]
     events: list[Event] = []
     rejected = 0
-    for segment in segments:
-        rejects = []
-        # A last line without its newline was never acknowledged: its writer died in the middle of it.
-        lines = segment.read_bytes().split(b"\n")[:-1]
-        for number, line in enumerate(lines, start=1):
-            try:
-                events.append(parse_line(line))
-            except ValueError as error:
-                rejects.append((number, str(error), line.decode("utf-8", "replace")))
-        write_rejects(storage, segment.stem, rejects)
+    for name, data in zip(names, inbox.read(names), strict=True):
+        good, rejects = read_lines(data)
+        write_rejects(storage, Path(name).stem, rejects)
+        events += good
         rejected += len(rejects)
-    return events, rejected
-
-
-def _write_plan(storage: Storage, head: int, segments: list[Path]) -> None:
-    write_json(storage.path(INBOX, _PLAN), {"head": head, "segments": [path.name for path in segments]})
+    stones = Tombstones(storage)
+    if any(stones.covers(event) for event in events):
+        # What an erased person had said, and came late, goes no further: not even into the archive.
+        inbox.rewrite(lambda line: not stones.covers_line(line))
+    elsewhere = "" if inbox.address == str(storage.root) else inbox.address
+    write_json(storage.path(INBOX, _PLAN), {"head": log.head, "segments": names, "inbox": elsewhere})
+    new = log.append(events)
+    _archive(storage, inbox, names)
+    return CommitReport(new, len(events) - new, rejected)
 
 
 def _finish_plan(storage: Storage) -> None:
@@ -182,24 +231,13 @@ def _finish_plan(storage: Storage) -> None:
     plan: dict[str, Any] = read_json(path)
     table: DeltaTable | None = open_table(storage)
     if head_of(table) > plan["head"]:
-        _archive(storage, [storage.path(INBOX, name) for name in plan["segments"]])
+        _archive(storage, open_inbox(plan.get("inbox") or str(storage.root)), plan["segments"])
     else:
         path.unlink()  # nothing was committed: the segments are read again
 
 
-def _archive(storage: Storage, segments: list[Path]) -> None:
-    """Move segments to `archive/<day>/` and drop the plan. Those moved before a crash are skipped.
-
-    What an erased person had said, and came late, goes no further.
-    """
-    stones = Tombstones(storage)
-    for segment in segments:
-        if segment.exists() and stones:
-            keep_lines(segment, lambda line: not stones.covers_line(line))
-        folder = storage.path(ARCHIVE, segment.name[:8])
-        folder.mkdir(parents=True, exist_ok=True)
-        if segment.exists():
-            os.replace(segment, folder / segment.name)
-            fsync_path(folder)
+def _archive(storage: Storage, inbox: Inbox, names: list[str]) -> None:
+    """Out of the inbox, and the plan is done."""
+    inbox.archive(names)
     storage.path(INBOX, _PLAN).unlink(missing_ok=True)
     fsync_path(storage.path(INBOX))

@@ -13,14 +13,18 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from deltalake import ColumnProperties, WriterProperties
 
-from bb3x_ray.data.committer import ARCHIVE, INBOX, REJECTS
-from bb3x_ray.data.segments import SEALED, keep_lines
+from bb3x_ray.data.committer import REJECTS
+from bb3x_ray.data.inbox import Inbox, rewrite_lines
 from bb3x_ray.data.table import open_table, scan
 from bb3x_ray.data.tombstones import Tombstones
 from bb3x_ray.storage import Storage
 
 # Delta rewrites files with string views, and Arrow compares no string with the bounds of those.
-_REWRITTEN = WriterProperties(default_column_properties=ColumnProperties(statistics_enabled="NONE"))
+_NUMBERS = ColumnProperties(statistics_enabled="CHUNK")
+_REWRITTEN = WriterProperties(
+    default_column_properties=ColumnProperties(statistics_enabled="NONE"),
+    column_properties={"commit_seq": _NUMBERS, "at": _NUMBERS},
+)
 
 
 def words_of(storage: Storage, person: str) -> set[str]:
@@ -50,13 +54,9 @@ def erase_rows(storage: Storage, person: str) -> tuple[int, list[list[int]]]:
     return len(seqs), _ranges(sorted(seqs.to_pylist()))
 
 
-def erase_lines(storage: Storage, stones: Tombstones) -> dict[str, int]:
-    """Lines of sealed and archived segments that a tombstone covers. Returns place -> lines removed."""
-    removed = {}
-    for place in (INBOX, ARCHIVE):
-        paths = sorted(storage.path(place).rglob(f"*{SEALED}"))
-        removed[place] = sum(keep_lines(path, lambda line: not stones.covers_line(line)) for path in paths)
-    return removed
+def erase_lines(places: Iterable[Inbox], stones: Tombstones) -> int:
+    """Lines of sealed and archived segments that a tombstone covers. Returns how many went."""
+    return sum(place.rewrite(lambda line: not stones.covers_line(line)) for place in places)
 
 
 def erase_rejects(storage: Storage, names: Iterable[str], words: Iterable[str]) -> int:
@@ -70,7 +70,7 @@ def erase_rejects(storage: Storage, names: Iterable[str], words: Iterable[str]) 
         raw = str(json.loads(line).get("raw", ""))
         return not any(piece in raw for piece in sought)
 
-    return sum(keep_lines(path, keep) for path in sorted(storage.path(REJECTS).glob("*.jsonl")))
+    return sum(rewrite_lines(path, keep) for path in sorted(storage.path(REJECTS).glob("*.jsonl")))
 
 
 def erase_from_table_file(storage: Storage, name: str, file: str, person: str, because: str) -> int:

@@ -62,7 +62,11 @@ def check_event(event: Event) -> None:
         _expect(
             getattr(event, name) is None or isinstance(getattr(event, name), str), f"{name} must be a string"
         )
-    _expect(bool(event.event_id and event.conversation_id), "event_id and conversation_id must not be empty")
+    _expect(bool(event.event_id), "event_id must not be empty")
+    if event.kind in ("consent", "erasure"):  # may be about all that a person ever said
+        _expect(bool(event.person), "consent and erasure need their person")
+    else:
+        _expect(bool(event.conversation_id), "conversation_id must not be empty")
     _expect(_is_int(event.at, 64), "at must be microseconds since 1970")
     _expect(isinstance(event.simulated, bool), "simulated must be true or false")
     _expect(all(isinstance(reason, str) for reason in event.reasons), "reasons must be strings")

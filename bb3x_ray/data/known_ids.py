@@ -23,9 +23,30 @@ _DIGEST = np.dtype("S16")
 ReadIds = Callable[[int], Iterable[str]]
 
 
-def _digests(event_ids: Sequence[str]) -> np.ndarray:
+# First and last commit_seq that a run covers, and its file.
+Run = tuple[int, int, Path]
+
+
+def digests(event_ids: Sequence[str]) -> np.ndarray:
     """[N] digests of 128 bits: two ids that meet by chance would need more events than there will be."""
     return np.array([hashlib.sha256(e.encode()).digest()[:16] for e in event_ids], dtype=_DIGEST)
+
+
+def covering_runs(folder: Path, head: int) -> tuple[list[Run], list[Path]]:
+    """Runs that cover (0, upto] without gap, upto ≤ head; and files that cover nothing beside them."""
+    found: list[Run] = []
+    for path in folder.glob("[0-9]*.npy"):
+        of_first, _, of_last = path.stem.partition("-")
+        found.append((int(of_first), int(of_last), path))
+    found.sort(key=lambda run: (run[0], -run[1]))
+    runs: list[Run] = []
+    leftovers = []
+    for run in found:
+        if run[0] == (runs[-1][1] if runs else 0) + 1 and run[1] <= head:
+            runs.append(run)
+        else:
+            leftovers.append(run[2])
+    return runs, leftovers
 
 
 class KnownIds:
@@ -44,41 +65,30 @@ class KnownIds:
 
     def new(self, event_ids: Sequence[str]) -> np.ndarray:
         """Boolean mask [N]: ids that the log does not hold, and that do not come earlier in `event_ids`."""
-        digests = _digests(event_ids)
-        new = np.zeros(len(digests), dtype=bool)
-        new[np.unique(digests, return_index=True)[1]] = True
+        wanted = digests(event_ids)
+        new = np.zeros(len(wanted), dtype=bool)
+        new[np.unique(wanted, return_index=True)[1]] = True
         for _, _, path in self._runs:
             run = np.load(path, mmap_mode="r")
-            if len(run) and len(digests):
-                place = np.minimum(np.searchsorted(run, digests), len(run) - 1)
-                new &= run[place] != digests
+            if len(run) and len(wanted):
+                place = np.minimum(np.searchsorted(run, wanted), len(run) - 1)
+                new &= run[place] != wanted
         return new
 
     def add(self, event_ids: Sequence[str], head: int) -> None:
         """Remember ids that were committed as (upto, head]."""
         self._add_run(event_ids, head)
 
-    def _covering_runs(self, head: int) -> list[tuple[int, int, Path]]:
-        """Runs that cover (0, upto] without gap, upto ≤ head; other files are leftovers and removed."""
-        found = []
-        for path in self._folder.glob("[0-9]*.npy"):
-            of_first, _, of_last = path.stem.partition("-")
-            found.append((int(of_first), int(of_last), path))
-        found.sort(key=lambda run: (run[0], -run[1]))
-        runs: list[tuple[int, int, Path]] = []
-        for first, last, path in found:
-            if first == (runs[-1][1] if runs else 0) + 1 and last <= head:
-                runs.append((first, last, path))
-            else:
-                path.unlink()
-        for path in self._folder.glob(".*"):
+    def _covering_runs(self, head: int) -> list[Run]:
+        runs, leftovers = covering_runs(self._folder, head)
+        for path in [*leftovers, *self._folder.glob(".*")]:
             path.unlink()
         return runs
 
     def _add_run(self, event_ids: Sequence[str], head: int) -> None:
         if head <= self.upto:
             return
-        first, run = self.upto + 1, np.sort(_digests(event_ids))
+        first, run = self.upto + 1, np.sort(digests(event_ids))
         merged = []
         while self._runs and self._runs[-1][1] - self._runs[-1][0] <= head - first:
             first, _, path = self._runs.pop()

@@ -3,7 +3,7 @@
     inbox/20250131T101500123456-replica_1-5f0c….open      being written; its owner holds a lock on it
     inbox/20250131T101500123456-replica_1-5f0c….jsonl     sealed: complete, never written again
 
-Threads that append together share one write and one sync (group commit). The lock (flock) is freed
+Threads that append together share one write and one sync (group_commit.py). The lock (flock) is freed
 by the kernel when the owner dies, however it dies: the committer then takes the file over. A child
 made by fork without exec would keep the lock alive: the file is then read later, not lost.
 """
@@ -16,27 +16,20 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
 from bb3x_ray.data.event_rows import check_event, to_lines
+from bb3x_ray.data.group_commit import GroupCommit
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.event import Event
-from bb3x_ray.storage import fsync_path, write_atomic
+from bb3x_ray.storage import fsync_path
 
 OPEN, SEALED = ".open", ".jsonl"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _log = logging.getLogger(__name__)
-
-
-@dataclass(eq=False, slots=True)
-class _Pending:
-    data: bytes
-    done: bool = False
-    error: Exception | None = None
 
 
 @dataclass(slots=True)
@@ -55,13 +48,10 @@ class SegmentWriter:
 
     def __init__(self, inbox: Path, replica: str, seal_seconds: float, seal_bytes: int) -> None:
         self._inbox = inbox
-        self._replica = re.sub(r"[^A-Za-z0-9_]", "_", replica) or "replica"
+        self._replica = replica
         self._seal_seconds, self._seal_bytes = seal_seconds, seal_bytes
-        self._turn = threading.Condition()
-        self._waiting: list[_Pending] = []
-        self._busy = False  # one thread at a time writes, syncs or seals, outside the condition's lock
-        self._closed = False
-        self._segment: _Segment | None = None
+        self._group = GroupCommit(self._write)
+        self._segment: _Segment | None = None  # touched by the thread that leads, or with the turn held
         inbox.mkdir(parents=True, exist_ok=True)
         self._sealer = threading.Thread(target=self._seal_old, name="segment-sealer", daemon=True)
         self._sealer.start()
@@ -72,28 +62,12 @@ class SegmentWriter:
         Raises UserError when the disk is full or an event cannot be stored (then nothing of this
         call is acknowledged), RuntimeError after `close`.
         """
-        if not events:
-            return
-        mine = _Pending(_lines_of(events))
-        with self._turn:
-            if self._closed:
-                raise RuntimeError("the segment writer is closed")
-            self._waiting.append(mine)
-            while not mine.done:
-                if self._busy:
-                    self._turn.wait()
-                else:
-                    self._lead()
-        if mine.error is not None:
-            raise mine.error
+        if events:
+            self._group.append(lines_of(events))
 
     def close(self) -> None:
         """Seal what is open. Appends that already wait are written first."""
-        with self._turn:
-            self._closed = True
-            self._turn.notify_all()
-            while self._busy or self._waiting:
-                self._turn.wait()
+        with self._group.closing():
             self._seal()
         self._sealer.join()
 
@@ -104,24 +78,6 @@ class SegmentWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _lead(self) -> None:
-        """Write everything that waits, for all its threads. Called with the condition held."""
-        batch, self._waiting = self._waiting, []
-        self._busy = True
-        self._turn.release()
-        error: Exception | None = RuntimeError("the write was interrupted: the events were not stored")
-        try:
-            self._write(b"".join(pending.data for pending in batch))
-            error = None
-        except Exception as raised:  # handed to every appender of this batch, below
-            error = raised
-        finally:
-            self._turn.acquire()
-            self._busy = False
-            for pending in batch:
-                pending.done, pending.error = True, error
-            self._turn.notify_all()
 
     def _write(self, data: bytes) -> None:
         try:
@@ -144,7 +100,7 @@ class SegmentWriter:
 
     def _open(self) -> _Segment:
         """A new segment. It gets its `.open` name only when it is locked: else it would look orphaned."""
-        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{self._replica}-{uuid.uuid4().hex}"
+        name = segment_name(self._replica)
         unlocked, path = self._inbox / f".{name}", self._inbox / f"{name}{OPEN}"
         fd = os.open(unlocked, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
@@ -170,7 +126,7 @@ class SegmentWriter:
             os.close(segment.fd)  # frees the lock: the committer takes the rest over
 
     def _seal(self) -> None:
-        """Publish the open segment. Called by the thread that leads, or with the condition held."""
+        """Publish the open segment. Called by the thread that leads, or with the turn held."""
         segment, self._segment = self._segment, None
         if segment is None:
             return
@@ -182,14 +138,15 @@ class SegmentWriter:
 
     def _seal_old(self) -> None:
         """The sealer's thread: an idle replica's events must reach the committer too."""
-        with self._turn:
-            while not self._closed:
-                if self._busy or self._segment is None:
-                    self._turn.wait()
+        turn = self._group.turn
+        with turn:
+            while not self._group.closed:
+                if self._group.busy or self._segment is None:
+                    turn.wait()
                     continue
                 left = self._segment.since + self._seal_seconds - time.monotonic()
                 if left > 0:
-                    self._turn.wait(timeout=left)
+                    turn.wait(timeout=left)
                     continue
                 try:
                     self._seal()
@@ -197,22 +154,25 @@ class SegmentWriter:
                     _log.warning("a segment could not be sealed (errno %s)", error.errno)
 
 
-def _lines_of(events: list[Event]) -> bytes:
+def segment_name(replica: str) -> str:
+    """Names sort by the time at which their segments were begun; two are never the same."""
+    replica = re.sub(r"[^A-Za-z0-9_]", "_", replica) or "replica"
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{replica}-{uuid.uuid4().hex}"
+
+
+def begun_at(name: str) -> datetime:
+    """When a segment of this name was begun: its oldest event is about as old."""
+    return datetime.strptime(name.split("-", 1)[0], "%Y%m%dT%H%M%S%f").replace(tzinfo=UTC)
+
+
+def lines_of(events: list[Event]) -> bytes:
+    """Lines of a segment. Raises UserError for an event that cannot be stored."""
     for event in events:
         try:
             check_event(event)
         except ValueError as error:
             raise UserError(f"an event was refused: {error}.") from None
     return to_lines(events)
-
-
-def keep_lines(path: Path, keep: Callable[[bytes], bool]) -> int:
-    """Rewrite a file of lines, in one step, with those that `keep` wants. Returns how many went."""
-    lines = path.read_bytes().split(b"\n")[:-1]
-    kept = [line for line in lines if keep(line)]
-    if len(kept) < len(lines):
-        write_atomic(path, b"".join(line + b"\n" for line in kept))
-    return len(lines) - len(kept)
 
 
 def take_over_orphans(inbox: Path) -> list[Path]:

@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from bb3x_ray.data import erase
-from bb3x_ray.data.committer import commit_inbox, committing
-from bb3x_ray.data.segments import OPEN
+from bb3x_ray.data.committer import commit_inbox, committing, inboxes
+from bb3x_ray.data.inbox import Inbox
 from bb3x_ray.data.tombstones import (
     Request,
     Tombstone,
@@ -40,12 +40,12 @@ class ErasedMeanwhile(Exception):
     """Somebody was erased while a round was under way: it goes on from `curate`."""
 
 
-def erase_user(storage: Storage, user: str, wait_seconds: float) -> str:
+def erase_user(storage: Storage, user: str, wait_seconds: float, inbox: Inbox | None = None) -> str:
     """What `bb3x erase` does; returns what to say.
 
     Raises UserError when the log knows nobody of that name.
     """
-    commit_inbox(storage)
+    commit_inbox(storage, inbox)
     persons = erase.persons_of(storage, user, _pseudonyms(storage, user))
     if not persons:
         raise UserError(
@@ -57,7 +57,7 @@ def erase_user(storage: Storage, user: str, wait_seconds: float) -> str:
         ask_for_erasure(storage, Request(person, now, (user,)))
     try:
         with only_run(storage):
-            stones = carry_out(storage, wait_seconds)
+            stones = carry_out(storage, inbox, wait_seconds)
     except UserError:
         return "a run works on this storage root: it will erase them before its next step."
     return "\n".join(_told(stone) for stone in stones)
@@ -76,32 +76,33 @@ def _told(stone: Tombstone) -> str:
     )
 
 
-def mind(storage: Storage) -> None:
+def mind(storage: Storage, inbox: Inbox | None = None) -> None:
     """Between the steps of a round. Raises ErasedMeanwhile when somebody asked for it."""
-    stones = carry_out(storage)
+    stones = carry_out(storage, inbox)
     if stones:
         raise ErasedMeanwhile(f"{len(stones)} erased")
 
 
-def carry_out(storage: Storage, wait_seconds: float = 0.0) -> list[Tombstone]:
-    """Erase everyone who asked for it. Returns their tombstones.
+def carry_out(storage: Storage, inbox: Inbox | None = None, wait_seconds: float = 0.0) -> list[Tombstone]:
+    """Commit what replicas wrote, and erase everyone who asked for it. Returns their tombstones.
 
+    inbox          where replicas write, if not under the storage root
     wait_seconds   how long a live replica may keep its segment open: what it acknowledged until now is in
                    the log after that time
     """
-    commit_inbox(storage)  # requests that came over the network lie in it
+    commit_inbox(storage, inbox)  # requests that came over the network lie in it
     requests = list(pending(storage))
-    if requests and any(storage.path("inbox").glob(f"*{OPEN}")):
+    if requests and any(place.being_written() for place in inboxes(storage, inbox)):
         time.sleep(wait_seconds)
-        commit_inbox(storage)
+        commit_inbox(storage, inbox)
     done = []
     for request in requests:
-        done.append(_erase(storage, request))
+        done.append(_erase(storage, inbox, request))
         withdraw(storage, request.person)
     return done
 
 
-def _erase(storage: Storage, request: Request) -> Tombstone:
+def _erase(storage: Storage, inbox: Inbox | None, request: Request) -> Tombstone:
     person, at = request.person, request.at
     stones = Tombstones(storage)
     before = stones.of(person) or Tombstone(digest(person), at)
@@ -112,7 +113,7 @@ def _erase(storage: Storage, request: Request) -> Tombstone:
     stones.put(stone)  # from here on nothing of theirs comes in any more
     with committing(storage):
         words = erase.words_of(storage, person)
-        removed = erase.erase_lines(storage, stones)
+        removed = {"segments": erase.erase_lines(inboxes(storage, inbox), stones)}
         removed["rejects"] = erase.erase_rejects(storage, [person, *request.names], words)
         removed["interactions"], seqs = erase.erase_rows(storage, person)
     removed["rounds"] = _erase_from_rounds(storage, person, because)

@@ -14,7 +14,7 @@ from typing import Any
 import ray
 
 from bb3x_ray.config import Config, LogConfig, RayConfig
-from bb3x_ray.data.segments import SegmentWriter
+from bb3x_ray.data.inbox import EventWriter, open_inbox
 from bb3x_ray.registry import Registry
 from bb3x_ray.rounds.server_key import server_key
 from bb3x_ray.serve.on_ray import ServerHandle, Wiring, start
@@ -108,15 +108,14 @@ class FindChampion:
 
 
 class OpenLog:
-    """replica id -> that replica's own segment writer."""
+    """replica id -> that replica's own writer."""
 
     def __init__(self, root: Path, config: LogConfig) -> None:
-        self._root, self._config = root, config
+        self._address, self._config = config.root or str(root), config
 
-    def __call__(self, replica: str) -> SegmentWriter:
-        inbox = Storage(self._root).path("inbox")
-        name = "".join(c if c.isalnum() else "-" for c in replica)
-        return SegmentWriter(inbox, name, self._config.seal_seconds, self._config.seal_bytes)
+    def __call__(self, replica: str) -> EventWriter:
+        inbox = open_inbox(self._address)
+        return inbox.writer(replica, self._config.seal_seconds, self._config.seal_bytes)
 
 
 def start_server(storage: Storage, config: Config) -> ServerHandle:

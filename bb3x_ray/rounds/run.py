@@ -49,7 +49,7 @@ def run(config: Config, say: Speaker) -> list[Verdict]:
         verdicts = [
             _one_round(number, steps, material, config, say) for number in range(1, config.rounds + 1)
         ]
-        carry_out(storage)
+        carry_out(storage, steps.inbox)
         control = judge_control(steps)
         report = write_report(steps, verdicts, control)
         metrics.picture("rounds", report.picture)

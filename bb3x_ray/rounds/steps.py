@@ -15,6 +15,7 @@ from bb3x_ray.classify.encoder import load_encoder
 from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.config import Config
 from bb3x_ray.data import curate, slices, table
+from bb3x_ray.data.inbox import open_inbox
 from bb3x_ray.metrics import Metrics, floats
 from bb3x_ray.registry import Promotion, Registry
 from bb3x_ray.reward.fold_judge import EncoderFoldJudge
@@ -61,6 +62,7 @@ class RoundSteps:
     ) -> None:
         self.storage, self.config, self.material = storage, config, material
         self.ledger = Ledger(storage)
+        self.inbox = open_inbox(config.log.root or str(storage.root))
         self.models, self.rewards = Registry(storage, "models"), Registry(storage, "rewards")
         self.metrics, self.server, self.say = metrics, server, say
         self.judging = Judging(storage, self.models, material, config, say)
@@ -73,7 +75,7 @@ class RoundSteps:
             if self.server:
                 # What was acknowledged up to now is in a sealed segment by then.
                 time.sleep(self.config.log.seal_seconds + 0.5)
-            erasure.carry_out(self.storage)  # which commits what the inbox holds
+            erasure.carry_out(self.storage, self.inbox)  # which commits what replicas wrote
             quiet = self.config.log.quiet_seconds
             before = int((time.time() - quiet) * 1e6) if quiet else None
             previous = f"rounds/{plan.number - 1:04d}/collect" if plan.number > 1 else None
@@ -152,7 +154,7 @@ class RoundSteps:
 
     def curate(self, plan: RoundPlan, slice_: tuple[Conversation, ...], scored: Scored) -> str:
         if not self.ledger.is_done(plan.name, "curate"):
-            erasure.mind(self.storage)
+            erasure.mind(self.storage, self.inbox)
             wanted = self.config.curate.human_rows
             human = self._human_exchanges(plan, scored.reward_version)[:wanted] if wanted else []
             rows, report = curate.curate(
@@ -197,7 +199,7 @@ class RoundSteps:
 
     def train(self, plan: RoundPlan, training_set: str) -> Candidate:
         if not self.ledger.is_done(plan.name, "train"):
-            erasure.mind(self.storage)
+            erasure.mind(self.storage, self.inbox)
             self._training(plan).publish_candidate(training_set)
             lineage = self.models.lineage(plan.candidate)
             candidate = Candidate(plan.candidate, plan.champion, plan.number, lineage["metrics"])
@@ -229,7 +231,7 @@ class RoundSteps:
 
     def evaluate(self, plan: RoundPlan, candidate: Candidate) -> Verdict:
         if not self.ledger.is_done(plan.name, "evaluate"):
-            erasure.mind(self.storage)
+            erasure.mind(self.storage, self.inbox)
             thumbs = [
                 c for c in self.conversations_upto(plan) if not c.simulated and is_judges_person(c.person)
             ]
@@ -248,7 +250,7 @@ class RoundSteps:
 
     def hand_over(self, plan: RoundPlan, verdict: Verdict) -> None:
         if not self.ledger.is_done(plan.name, "hand_over"):
-            erasure.mind(self.storage)
+            erasure.mind(self.storage, self.inbox)
             self.say(f"hand over: {hand_over(plan, verdict, self.models, self.server)}")
             with self.ledger.publish(plan.name, "hand_over") as folder:
                 write_json(folder / "champion.json", {"version": self.models.champion})

@@ -13,8 +13,10 @@ from typer.testing import CliRunner
 from bb3x_ray.cli import app
 from bb3x_ray.data import slices, table
 from bb3x_ray.data.committer import commit_inbox, write_rejects
+from bb3x_ray.data.compact import compact
 from bb3x_ray.data.segments import SegmentWriter
 from bb3x_ray.data.tombstones import Request, Tombstones, ask_for_erasure, digest, pending
+from bb3x_ray.data.verify import verify
 from bb3x_ray.registry import Registry
 from bb3x_ray.rounds import erasure
 from bb3x_ray.rounds.ledger import Ledger, only_run
@@ -247,3 +249,13 @@ def test_numbers_of_scores_go_with_their_person(storage: Storage) -> None:
     scored = read_json(storage.path("rounds/0001/score/scored.json"))
     assert scored["trust"] == {"bob": 0.5} and scored["distrusted"] == []
     assert [t["conversation_id"] for t in scored["turns"]] == ["bob-talk-1"]
+
+
+def test_the_log_is_whole_after_an_erasure_and_can_be_compacted(storage: Storage) -> None:
+    erasure.erase_user(storage, "ada", 0)
+    assert verify(storage).damages == []
+    append(storage, said("bob", 3, "back again", "hello", ""))
+    assert compact(storage, keep_hours=0).files_after == 1
+    assert verify(storage).damages == []
+    assert len(table.read_conversations(storage, 0, table.head(storage))) == 3
+    assert not any(words in decoded(storage.root) for words in WORDS)
