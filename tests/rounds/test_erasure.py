@@ -94,7 +94,7 @@ def storage(tmp_path: Path) -> Storage:
     publish(models, models.reserve(), {"source": "tiny"})
     append(storage, said("ada", 1, SECRET, REPLY, REMARK) + said("bob", 1, "hello", "hi there", "fine"))
     for number in (1, 2):
-        plan = RoundPlan(number, 1, "v0001", models.reserve(), 0 if number == 1 else table.head(storage) - 3)
+        plan = RoundPlan(number, 1, "v0001", models.reserve(), 0 if number == 1 else table.head(storage))
         ledger.plan(number, lambda plan=plan: plan)
         if number == 2:
             append(
