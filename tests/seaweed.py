@@ -57,6 +57,13 @@ class Seaweed:
             )
         self._wait()
 
+    def sync_every_object(self) -> None:
+        """From now on the store syncs an object's bytes before it says that it has them."""
+        shell = [_weed(), "shell", f"-master=127.0.0.1:{self._ports[0]}.{self._ports[4]}"]
+        rule = "fs.configure -locationPrefix=/buckets/ -fsync -apply\nexit\n"
+        subprocess.run(shell, input=rule, text=True, capture_output=True, timeout=120, check=True)
+        time.sleep(2)  # until the server has read its rule
+
     def kill(self) -> None:
         assert self.process is not None
         self.process.send_signal(signal.SIGKILL)

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING
 
 import obstore
 from obstore.exceptions import BaseError
@@ -21,6 +21,9 @@ from bb3x_ray.data.inbox import ARCHIVE, INBOX, Segment, kept_lines
 from bb3x_ray.data.segments import SEALED, lines_of, segment_name
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.event import Event
+
+if TYPE_CHECKING:  # types only: the package has no such names when it runs
+    from obstore.store import ClientConfig
 
 SCHEMES = ("s3", "gs", "az")
 # A thumb that cannot be stored within this time is refused rather than left hanging.
@@ -150,7 +153,7 @@ class ObjectInbox:
 
 
 def _open(address: str) -> ObjectStore:
-    options: dict[str, Any] = {"timeout": _TIMEOUT}
+    options: ClientConfig = {"timeout": _TIMEOUT}
     if os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true"):
         options["allow_http"] = True
     return from_url(address, client_options=options, retry_config={"max_retries": _RETRIES})

@@ -66,7 +66,7 @@ def measure(
 ) -> AckTimes:
     """Acknowledge `rate` thumbs a second for `seconds`.
 
-    ack       disk, or shared: into a SeaweedFS that is started for it
+    ack       disk, or shared: into a SeaweedFS that is started for it, and syncs every object
     server    app: uvicorn; serve: the whole of `bb3x serve`
     folder    on the disk to be measured; else where temporary files go
     """
@@ -163,6 +163,7 @@ def _log_root(ack: str, aside: Path) -> Iterator[str]:
     from tests.seaweed import running_store
 
     with running_store(aside / "seaweed") as store:
+        store.sync_every_object()
         yield f"{store.address}/log"
 
 
