@@ -1,0 +1,217 @@
+"""Phone numbers. A run of digits alone is no phone: its writing, its country's plan or the words must say so."""
+
+import re
+from collections.abc import Iterator
+
+import phonenumbers
+
+from bb3x_ray.data.pii.found import Found, digits_of
+
+_CANDIDATE = re.compile(
+    r"(?<![^\W぀-ヿ一-鿿가-힣])(?<![.,/&?#$€£¥₹%^*-])(?<!\d:)\(?\+?\s?\(?\d(?:[\s().‐‑–—/·-]{0,3}\d){6,17}(?!\w|\s?[%°€$£₹]|[.,:/-]\d)"
+)
+_SPELLED = re.compile(
+    r"(?<![\w-])(?:(?:double|triple)\s+)?(?:zero|oh|o|one|two|three|four|five|six|seven|eight|nine)"
+    r"(?:[\s,.-]+(?:(?:double|triple)\s+)?(?:zero|oh|o|one|two|three|four|five|six|seven|eight|nine)){6,}(?![\w])",
+    re.IGNORECASE,
+)
+NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_SHORTEST, _LONGEST = 7, 15
+
+# Countries whose numbers are written with a leading zero at home, and those asked about first
+_HOMES = ("GB", "DE", "FR", "AU", "IT", "NL", "IN", "JP", "BE", "CH", "AT", "SE", "KR", "ZA", "TR", "IE", "NZ", "BR",
+          "IL", "PH", "NG", "KE", "PK", "BD", "ID", "MY", "TH", "VN", "FI", "TW", "EG", "UA", "RO", "AE", "SA", "AR",
+          "CN", "GH", "HR", "RS", "BG", "SI", "SK")  # fmt: skip
+# Writings that nothing else has: North America, Russia, Brazil, India, Mexico's ten
+_WRITINGS: tuple[tuple[re.Pattern[str], str | None], ...] = (
+    (re.compile(r"(?:1[\s.-]?)?(?:\(\d{3}\)\s?|\d{3}[-.‐–])\d{3}[-.‐– ]\d{4}"), None),
+    (re.compile(r"(?:1[\s.-])?\d{3}\s\d{3}[\s-]\d{4}"), "US"),
+    (re.compile(r"[78][\s-]?\(?[3489]\d{2}\)?[\s-]?\d{3}[\s-]\d{2}[\s-]?\d{2}"), "RU"),
+    (re.compile(r"\(?\d{2}\)?\s?9?\d{4}-\d{4}"), "BR"),
+    (re.compile(r"[6-9]\d{4}[ -]\d{5}"), "IN"),
+)
+
+_STRONG = re.compile(
+    r"(?<!\w)(?:(?:tele|cell|mobile\s|home\s|work\s)?phone\w*|tel[ée]?fono?\w*|tel|cell|cellular|mobile|mob|whats\s?app\w*|"
+    r"viber|telegram|signal|imessage|facetime|fax|sms|hotline|landline|dial|voicemail|extension|"
+    r"handy\w*|rufnummer|telefon\w*|anruf\w*|erreichbar|erreichst|ruf|t[ée]l[ée]phone\w*|portable|appel\w*|joindre|"
+    r"m[óo]vil|celular\w*|ll[áa]m[ae]\w*|marca|telefon[eo]\w*|ligue?|liga|cellulare|chiam\w*|zadzwo\w*|kom[óo]rk\w*|"
+    r"mobiel\w*|mobil\w*|ring\w*|puhelin\w*|soita|cep|ara|gsm|телефон\w*|звони\w*|позвони\w*|набер\w*|"
+    r"电话|手机|電話|携帯|전화|फोन|मोबाइल|هاتف|טלפון|τηλ\w*)(?!\w)|电话|手机|電話|携帯|전화",
+    re.IGNORECASE,
+)
+_VERB = re.compile(
+    r"(?<!\w)(?:call|calls|called|calling|text|texts|texted|texting|txt|msg|message|contact|reach|hit\s+me\s+up|hmu|"
+    r"bel|contacte[zr]?)(?!\w)",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(
+    r"(?<!\w)(?:(?:my|your|his|her|our|their|new|old|mom'?s|dad'?s|wife'?s|husband'?s|contact)\s+(?:new\s+|old\s+)?"
+    r"(?:number|num|digits|no\.?|#)|number(?:'s|\s+is|:|\s+was|\s+at)?|mi\s+n[úu]mero|mon\s+num[ée]ro|nummer|num[ée]ro|"
+    r"n[úu]mero|numer\w*|номер\w*|numaram|numara\w*)(?!\w)",
+    re.IGNORECASE,
+)
+_BEHIND = re.compile(
+    r"^\W{0,3}(?:is|was|that'?s|it'?s|=|on|or|call|text|whatsapp|c'est|ist|es|è)?\W{0,2}(?:is\s+)?(?:my|mine|her|his|our|the|"
+    r"mein\w*|mon|mi|il\s+mio|moj)?\s*"
+    r"(?:phone|cell|mobile|number|call\s+me|text\s+me|whats\s?app|call\s|tel|digits|nummer|numéro|número)",
+    re.IGNORECASE,
+)
+_OF_THINGS = re.compile(
+    r"(?<!\w)(?:order|serial|part|model|product|item|invoice|ticket|tracking|reference|ref|account|acct|case|flight|isbn|"
+    r"sku|code|booking|confirmation|version|barcode|upc|ean|imei|patent|license|licence|bug|issue|lotto|lottery|"
+    r"favou?rite|lucky|random|prime|zip|"
+    r"pi|ssn|social\s+security|social\s+insurance|passport|nhs|pesel|bsn|cpf|aadhaa?r|tax|steuer\w*|iban|card|tin|sin|"
+    r"tfn|vat|roll|student|employee|badge|id|constant|score|population|views|subscribers|dollars|pounds|euros|price|"
+    r"cost|costs|worth|paid|salary|coordinates|latitude|longitude|timestamp|seed|hex|room)(?!\w)",
+    re.IGNORECASE,
+)
+_QUANTITY = re.compile(
+    r"^\s*(?:people|persons|dollars|bucks|euros?|pounds|usd|eur|gbp|rupees|yen|miles|km|kilomet\w+|met(?:er|re)s|feet|ft|"
+    r"years?|days|hours|minutes|seconds|times|views|users|subscribers|followers|likes|points|steps|characters|bytes|"
+    r"kb|mb|gb|tons?|tonnes|kg|lbs?|calories|cells|stars|inhabitants|residents|[+*/×x÷=^]\s*\d)",
+    re.IGNORECASE,
+)
+_DATES = re.compile(
+    r"(?:19|20)\d\d[-./\s]\d{1,2}[-./\s]\d{1,2}(?:\s+\d{1,2}(?:[.:-]\d\d)*)?|"
+    r"\d{1,2}\s?[-./]\s?\d{1,2}\s?[-./]\s?(?:19|20)?\d\d(?:\s+\d{1,2})?|"
+    r"(?:1[5-9]|20)\d\d(?:\s?[-–—/,\s]\s?(?:1[5-9]|20)?\d\d)+|(?:19|20)\d{6}(?:\d{4}|\d{6})?"
+)
+_THOUSANDS = re.compile(r"[1-9]\d{0,2}(?:([ .])\d{3})(?:\1\d{3})*")
+_COUNTING = ("01234567890123456789", "98765432109876543210")
+
+
+def find(text: str) -> Iterator[Found]:
+    """Numbers with their country's sign, numbers written as their country does, and those that words announce."""
+    for match in _CANDIDATE.finditer(text):
+        for start, end in _windows(text, *match.span()):
+            if _is_phone(text, start, end):
+                yield Found("phone", start, end, canonical(text[start:end]))
+                break
+
+
+def find_spelled(text: str) -> Iterator[Found]:
+    """Numbers in words, "call five five five, oh one nine nine"; counting aloud is none."""
+    for match in _SPELLED.finditer(text):
+        digits = _said(match[0])
+        if set(digits[:3]) != {"0"} and not _counts(digits) and _announced(text, match.start(), match.end()):
+            yield Found("phone", *match.span(), digits)
+
+
+def canonical(written: str) -> str:
+    """The digits as they are dialled at home: "+1 (555) 010-4477" and "555-010-4477" are one."""
+    digits = digits_of(written)
+    number = _parsed(("+" if "+" in written else "") + digits, None if "+" in written else "US")
+    return str(number.national_number) if number else digits.lstrip("0")
+
+
+def _windows(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The run of digits itself, then what is left of it when a group at either end is not part of it."""
+    while start < end and text[start].isspace():
+        start += 1
+    gaps = [m.span() for m in re.finditer(r"\s+", text[start:end])]
+    yield start, end
+    if len({len(group) for group in text[start:end].split()}) == 1:
+        return  # a card's groups: none of them is more of it than another
+    for left, right in gaps[:3]:
+        yield start + right, end
+        if left >= _SHORTEST:
+            yield start, start + left
+
+
+def _is_phone(text: str, start: int, end: int) -> bool:
+    written = text[start:end].strip()
+    digits = digits_of(written)
+    if not _SHORTEST <= len(digits) <= _LONGEST or digits.startswith("000") or len(set(digits)) == 1:
+        return False
+    if _counts(digits):
+        return _announced(text, start, end) and len(digits) >= 9
+    if "+" in written:
+        return _with_country(digits) and not re.search(r"\d\s*$", text[:start])
+    if digits.startswith("00") and _with_country(digits[2:]):
+        return True
+    bare = written.strip("()") if written.count("(") != written.count(")") else written
+    if _DATES.fullmatch(bare) or _QUANTITY.match(text, end) or re.match(r"\s*[+*/×÷=^]\s*\d", text[end:]):
+        return False
+    if _written_as_one(bare, digits) and not _of_things(text, start):
+        return True
+    return _announced(text, start, end) and _could_be(bare, digits)
+
+
+def _written_as_one(written: str, digits: str) -> bool:
+    """Whether it looks as one country's numbers do, and is possible there."""
+    for writing, region in _WRITINGS:
+        if writing.fullmatch(written) and (region is None or _valid(digits, region)):
+            return True
+    if not digits.startswith("0") or len(digits) < 9 or _single(written) or re.fullmatch(r"0\.\d+", written):
+        return False
+    if written.isdigit() and len(digits) not in {10, 11}:
+        return False
+    return any(_valid(digits, region) for region in _HOMES)
+
+
+def _could_be(written: str, digits: str) -> bool:
+    """Whether digits that words announce can be a phone: not a decimal, not a round sum."""
+    if re.fullmatch(r"\d+\.\d+", written) and not re.fullmatch(r"\d{3}\.\d{4}", written):
+        return False
+    if len(digits) <= 8 and (_THOUSANDS.fullmatch(written) or digits.endswith("000") and written.isdigit()):
+        return False
+    return not (_THOUSANDS.fullmatch(written) and digits.endswith("000"))
+
+
+def _announced(text: str, start: int, end: int) -> bool:
+    """Whether the words say that it is a phone number, and not that of a thing."""
+    before = text[max(0, start - 56) : start]
+    strong = _last(_STRONG, before)
+    said = max(strong, _last(_VERB, before), _last(_NUMBER, before))
+    thing = _last(_OF_THINGS, before)
+    if said >= 0 and (thing < 0 or strong > thing):
+        return True
+    return thing < 0 and _BEHIND.match(text[end : end + 40]) is not None
+
+
+def _of_things(text: str, start: int) -> bool:
+    before = text[max(0, start - 40) : start]
+    thing = _last(_OF_THINGS, before)
+    return thing >= 0 and thing > max(_last(_STRONG, before), _last(_VERB, before))
+
+
+def _last(pattern: re.Pattern[str], text: str) -> int:
+    return max((match.start() for match in pattern.finditer(text)), default=-1)
+
+
+def _counts(digits: str) -> bool:
+    return any(digits in run for run in _COUNTING)
+
+
+def _single(written: str) -> bool:
+    return all(len(group) == 1 for group in re.findall(r"\d+", written))
+
+
+def _said(words: str) -> str:
+    """The digits of "five double oh nine"."""
+    digits, times = "", 1
+    for word in re.findall(r"[a-z]+", words.lower()):
+        if word in {"double", "triple"}:
+            times = 2 if word == "double" else 3
+            continue
+        digits += ("0" if word in {"oh", "o"} else str(NUMBER_WORDS.index(word))) * times
+        times = 1
+    return digits
+
+
+def _with_country(digits: str) -> bool:
+    number = _parsed("+" + digits, None)
+    return number is not None and len(digits) >= 8 and phonenumbers.is_possible_number(number)
+
+
+def _valid(digits: str, region: str) -> bool:
+    number = _parsed(digits, region)
+    return number is not None and phonenumbers.is_valid_number_for_region(number, region)
+
+
+def _parsed(digits: str, region: str | None) -> phonenumbers.PhoneNumber | None:
+    try:
+        return phonenumbers.parse(digits, region)
+    except phonenumbers.NumberParseException:
+        return None
