@@ -22,7 +22,8 @@ from bb3x_ray.data.pii.pseudonym import OUR_NAME, Pseudonyms
 
 # Without one of these, nothing but a name can be in a text. (RE2's and Python's syntax at once.)
 _HINTS = (
-    r"\p{Nd}|@|@|://|\bdot\b|[(\[{<] ?at ?[)\]}>]|\b(?:arroba|arobase|chiocciola)\b|\bat (?:gmail|yahoo|hotmail|outlook)"
+    r"\p{Nd}|@|@|://|\bdot\b|[(\[{<] ?at ?[)\]}>]|\b(?:arroba|arobase|chiocciola|punkt|punto|ponto)\b|"
+    r"\bat (?:gmail|yahoo|hotmail|outlook)"
     r"|\bat [\w-]+\.[a-z]{2}|(?:zero|oh|one|two|three|four|five|six|seven|eight|nine)[ ,.-]+"
     r"(?:zero|oh|o|one|two|three|four|five|six|seven|eight|nine|double|triple)\b"
 )
@@ -75,7 +76,9 @@ class Deidentifier:
             wanted = pc.indices_nonzero(pc.is_valid(texts))
         counts: Counter[Kind] = Counter()
         changed: dict[int, str] = {}
-        rows = zip(wanted.to_pylist(), texts.take(wanted).to_pylist(), persons.take(wanted).to_pylist(), strict=True)
+        rows = zip(
+            wanted.to_pylist(), texts.take(wanted).to_pylist(), persons.take(wanted).to_pylist(), strict=True
+        )
         for row, text, person in rows:
             cleaned = self.clean(text, person or "")
             if cleaned.found:
@@ -99,7 +102,9 @@ class Deidentifier:
             return value
 
         walked = walk(json.loads(details))
-        return Cleaned(json.dumps(walked, ensure_ascii=False), dict(counts)) if counts else Cleaned(details, {})
+        return (
+            Cleaned(json.dumps(walked, ensure_ascii=False), dict(counts)) if counts else Cleaned(details, {})
+        )
 
     def find(self, text: str) -> list[Found]:
         """What identifies somebody in `text`, in its order, nothing twice."""
@@ -134,7 +139,9 @@ class Deidentifier:
         written = text[found.start : found.end]
         tried = ""
         for tried in islice(self._pseudonyms.tries(found, written, person), _TRIES):
-            if tried != written and not self._finds_again(replace(found, end=found.start + len(tried)), text, found.end, tried):
+            if tried != written and not self._finds_again(
+                replace(found, end=found.start + len(tried)), text, found.end, tried
+            ):
                 return tried
         return tried
 

@@ -32,8 +32,10 @@ def find_cards(text: str) -> Iterator[Found]:
         in_fours = _IN_FOURS.fullmatch(match[0]) is not None
         about_cards = _speaks_of_cards(text, *match.span())
         # Maestro's range is so wide that any number may fall into it
-        vague = not (digits[0] in "234" or digits[:2] in {"51", "52", "53", "54", "55", "65"} or in_fours)
-        if luhn.is_valid(digits) and (about_cards or not vague) or in_fours and about_cards:
+        sure = (
+            digits[0] in "234" or digits[:2] in {"51", "52", "53", "54", "55", "65"} or digits[:4] == "6011"
+        )
+        if (luhn.is_valid(digits) and (about_cards or sure or in_fours)) or (in_fours and about_cards):
             yield Found("card", *match.span(), digits)
 
 

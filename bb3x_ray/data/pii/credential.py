@@ -8,7 +8,9 @@ from bb3x_ray.data.pii.found import Found
 # Our own replacements, which a second look leaves as they are.
 REPLACED = re.compile(r"redacted-[0-9a-z]{10}", re.ASCII)
 
-_USER_AND_PASSWORD = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]{1,15}://(?P<secret>[^\s/@:?#]*:[^\s/@?#]*|[^\s/@:?#]{16,})@(?=[\w\[])")
+_USER_AND_PASSWORD = re.compile(
+    r"\b[A-Za-z][A-Za-z0-9+.-]{1,15}://(?P<secret>[^\s/@:?#]*:[^\s/@?#]*|[^\s/@:?#]{16,})@(?=[\w\[])"
+)
 _IN_QUERY = re.compile(
     r"[?&#;](?:[\w.-]*(?:token|secret|passw(?:or)?d|pwd|api[_-]?key|apikey|signature|credential)|key|pass|auth|"
     r"sig|sid|session(?:_?id)?|jwt|authkey|access_key|hash|code|otp|phpsessid|jsessionid)="
@@ -37,7 +39,7 @@ def find(text: str) -> Iterator[Found]:
 def _secrets(pattern: re.Pattern[str], text: str) -> Iterator[Found]:
     for match in pattern.finditer(text):
         secret = match["secret"]
-        if REPLACED.fullmatch(secret) or _VAGUE.match(match[0]) and not _looks_random(secret):
+        if REPLACED.fullmatch(secret) or (_VAGUE.match(match[0]) and not _looks_random(secret)):
             continue
         yield Found("credential", *match.span("secret"), secret)
 

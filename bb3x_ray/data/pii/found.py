@@ -4,9 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Kind = Literal[
-    "credential", "mail", "iban", "card", "national_id", "ip", "phone", "street_number", "name"
-]
+Kind = Literal["credential", "mail", "iban", "card", "national_id", "ip", "phone", "street_number", "name"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 

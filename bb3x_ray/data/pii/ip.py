@@ -1,4 +1,4 @@
-"""IP addresses that may lead to a person: public ones; version numbers and the router at home are left alone."""
+"""IP addresses that may lead to a person: public ones. Version numbers and the router at home stay."""
 
 import ipaddress
 import re
@@ -19,7 +19,9 @@ _ABOUT_IP = re.compile(
     re.IGNORECASE,
 )
 # resolvers that everybody uses
-_FAMOUS = frozenset({"8.8.8.8", "8.8.4.4", "1.1.1.1", "1.0.0.1", "9.9.9.9", "208.67.222.222", "208.67.220.220"})
+_FAMOUS = frozenset(
+    {"8.8.8.8", "8.8.4.4", "1.1.1.1", "1.0.0.1", "9.9.9.9", "208.67.222.222", "208.67.220.220"}
+)
 
 
 def find(text: str) -> Iterator[Found]:

@@ -12,9 +12,10 @@ _PROVIDERS = (
     "seznam|abv|ukr"
 )
 _ENDINGS = frozenset(
-    "com net org edu gov mil int info biz io ai app dev co uk us ca au nz ie de at ch fr be nl lu it es pt br "
-    "mx ar cl pe ve uy se no dk fi is pl cz sk hu ro bg gr tr ru ua by kz lt lv ee hr si rs in pk bd lk cn hk "
-    "tw jp kr sg my th vn ph id za ng ke gh eg ma il ae sa ir eu me tv cc ws xyz online site club name email".split()
+    "com net org edu gov mil int info biz io ai app dev co uk us ca au nz ie de at ch fr be nl lu it es "
+    "pt br mx ar cl pe ve uy se no dk fi is pl cz sk hu ro bg gr tr ru ua by kz lt lv ee hr si rs in pk "
+    "bd lk cn hk tw jp kr sg my th vn ph id za ng ke gh eg ma il ae sa ir eu me tv cc ws xyz online "
+    "site club name email".split()
 )
 # Our own replacements: looked at a second time, they stay as they are.
 REPLACED = re.compile(r"person-[0-9a-z]{10}@example\.org", re.ASCII)
@@ -25,7 +26,9 @@ _PLAIN = re.compile(
 )
 _LETTER_BY_LETTER = re.compile(r"(?<![\w.])\w(?: [\w.+-])+ ?[@@] ?\w(?: [\w.-])+(?!\w)")
 
-_WORD_DOT = r"\s*[\[({<]\s*(?:dot|punto|ponto|point|punkt|\.)\s*[\])}>]\s*|\s+(?:dot|punto|ponto|point|punkt)\s+"
+_WORD_DOT = (
+    r"\s*[\[({<]\s*(?:dot|punto|ponto|point|punkt|\.)\s*[\])}>]\s*|\s+(?:dot|punto|ponto|point|punkt)\s+"
+)
 _WORD_AT = r"\s*[\[({<]\s*(?:at|@|arroba|arobase)\s*[\])}>]\s*"
 _AT = (
     rf"(?:(?P<sure>{_WORD_AT})|(?P<sign>\s*[@@]\s*)"
@@ -40,22 +43,25 @@ _FAR_END = re.compile(
 )
 _JOINT = (
     r"(?:\s*[\[({<]\s*(?:dot|\.|underscore|dash)\s*[\])}>]\s*|\.|"
-    r"\s+(?:dot|punto|ponto|point|punkt|underscore|dash|hyphen|minus|plus|guion|guión|bindestrich|unterstrich|"
+    r"\s+(?:dot|punto|ponto|point|punkt|underscore|dash|hyphen|minus|plus|guion|guión|bindestrich|"
+    r"unterstrich|"
     r"tiret|trattino)\s+)"
 )
 _NEAR_END = re.compile(rf"(?<![\w.])(?:\w+ (?=\d+$))?[\w+%-]+(?:{_JOINT}[\w+%-]+)*$", re.IGNORECASE)
 _ABOUT_MAIL = re.compile(
-    r"(?:\b|_)(?:e-?\s?mails?|mails?|mailed|gmail|inbox|contact|reach|write|correo|courriel|mél|adresse?|address|"
+    r"(?:\b|_)(?:e-?\s?mails?|mails?|mailed|gmail|inbox|contact|reach|write|correo|courriel|mél|"
+    r"adresse?|address|"
     r"posta|skicka|escr[ií]b\w*|schreib\w*|écri\w*|scriv\w*|почт\w*)\b",
     re.IGNORECASE,
 )
 # "look at google dot com" is talk of a place, not of a person
 _NOT_A_NAME = frozenset(
-    "a about account accounts addresses all am an and any are arrived be been book bought buy by check click come "
-    "deals find for found go going good got great have he her here him i i'm im is it job jobs just live located "
-    "look looked looking lunch me meet more my now of on online one or order ordered out page read saw search "
-    "see seen she shop shopping sign stay stuff support team that the them there they thing things this to up "
-    "us video visit was watch watched we were work worked working works you your".split()
+    "a about account accounts addresses all am an and any are arrived be been book bought buy by check "
+    "click come deals find for found go going good got great have he her here him i i'm im is it job "
+    "jobs just live located look looked looking lunch me meet more my now of on online one or order "
+    "ordered out page read saw search see seen she shop shopping sign stay stuff support team that the "
+    "them there they thing things this to up us video visit was watch watched we were work worked "
+    "working works you your".split()
 )
 _SPELLED = (
     (re.compile(r"\s*[\[({<]\s*|\s*[\])}>]\s*"), " "),
@@ -112,7 +118,7 @@ def _is_address(text: str, near: re.Match[str], far: re.Match[str]) -> bool:
     composed = bool(re.search(r"[.\d_+-]|\s", local)) and not local.isdecimal()
     if local.lower() in _NOT_A_NAME:
         return False
-    if far["sure"] or composed and (far["spelled"] or far["sign"] or provider or "." in local):
+    if far["sure"] or (composed and (far["spelled"] or far["sign"] or provider or "." in local)):
         return True
     if _ABOUT_MAIL.search(text, max(0, near.start() - 60), near.start()):
         return not local.isdecimal()

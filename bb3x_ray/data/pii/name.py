@@ -44,7 +44,8 @@ def _analyzer(model: str) -> Any:
         ) from missing
     if not spacy_models.is_package(model) and not Path(model).is_dir():
         raise UserError(
-            f"the spaCy model {model} is not installed: run python -m spacy download {model}, or leave names out."
+            f"the spaCy model {model} is not installed: run python -m spacy download {model}, "
+            "or leave names out."
         )
     languages = {"nlp_engine_name": "spacy", "models": [{"lang_code": "en", "model_name": model}]}
     engine = engines.NlpEngineProvider(nlp_configuration=languages).create_engine()

@@ -1,4 +1,4 @@
-"""Phone numbers. A run of digits alone is no phone: its writing, its country's plan or the words must say so."""
+"""Phone numbers. Digits alone are none: their writing, a country's plan or the words must say so."""
 
 import re
 from collections.abc import Iterator
@@ -8,20 +8,23 @@ import phonenumbers
 from bb3x_ray.data.pii.found import Found, digits_of
 
 _CANDIDATE = re.compile(
-    r"(?<![^\W぀-ヿ一-鿿가-힣])(?<![.,/&?#$€£¥₹%^*-])(?<!\d:)\(?\+?\s?\(?\d(?:[\s().‐‑–—/·-]{0,3}\d){6,17}(?!\w|\s?[%°€$£₹]|[.,:/-]\d)"
+    r"(?<![^\W぀-ヿ一-鿿가-힣])(?<![.,/&?#$€£¥₹%^*-])(?<!\d:)\(?\+?\s?\(?\d(?:[\s().‐‑–—/·-]{0,3}\d){6,17}"
+    r"(?![^\W぀-ヿ一-鿿가-힣]|\s?[%°€$£₹]|[.,:/-]\d)"
 )
 _SPELLED = re.compile(
     r"(?<![\w-])(?:(?:double|triple)\s+)?(?:zero|oh|o|one|two|three|four|five|six|seven|eight|nine)"
-    r"(?:[\s,.-]+(?:(?:double|triple)\s+)?(?:zero|oh|o|one|two|three|four|five|six|seven|eight|nine)){6,}(?![\w])",
+    r"(?:[\s,.-]+(?:(?:double|triple)\s+)?(?:zero|oh|o|one|two|three|four|five|six|seven|eight|"
+    r"nine)){6,}(?![\w])",
     re.IGNORECASE,
 )
 NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _SHORTEST, _LONGEST = 7, 15
 
 # Countries whose numbers are written with a leading zero at home, and those asked about first
-_HOMES = ("GB", "DE", "FR", "AU", "IT", "NL", "IN", "JP", "BE", "CH", "AT", "SE", "KR", "ZA", "TR", "IE", "NZ", "BR",
-          "IL", "PH", "NG", "KE", "PK", "BD", "ID", "MY", "TH", "VN", "FI", "TW", "EG", "UA", "RO", "AE", "SA", "AR",
-          "CN", "GH", "HR", "RS", "BG", "SI", "SK")  # fmt: skip
+_HOMES = (
+    "GB DE FR AU IT NL IN JP BE CH AT SE KR ZA TR IE NZ BR IL PH NG KE "
+    "PK BD ID MY TH VN FI TW EG UA RO AE SA AR CN GH HR RS BG SI SK"
+).split()
 # Writings that nothing else has: North America, Russia, Brazil, India, Mexico's ten
 _WRITINGS: tuple[tuple[re.Pattern[str], str | None], ...] = (
     (re.compile(r"(?:1[\s.-]?)?(?:\(\d{3}\)\s?|\d{3}[-.‐–])\d{3}[-.‐– ]\d{4}"), None),
@@ -32,43 +35,56 @@ _WRITINGS: tuple[tuple[re.Pattern[str], str | None], ...] = (
 )
 
 _STRONG = re.compile(
-    r"(?<!\w)(?:(?:tele|cell|mobile\s|home\s|work\s)?phone\w*|tel[ée]?fono?\w*|tel|cell|cellular|mobile|mob|whats\s?app\w*|"
+    r"(?<!\w)(?:(?:tele|cell|mobile\s|home\s|work\s)?phone\w*|tel[ée]?fono?\w*|tel|cell|cellular|"
+    r"mobile|mob|whats\s?app\w*|"
     r"viber|telegram|signal|imessage|facetime|fax|sms|hotline|landline|dial|voicemail|extension|"
-    r"handy\w*|rufnummer|telefon\w*|anruf\w*|erreichbar|erreichst|ruf|t[ée]l[ée]phone\w*|portable|appel\w*|joindre|"
-    r"m[óo]vil|celular\w*|ll[áa]m[ae]\w*|marca|telefon[eo]\w*|ligue?|liga|cellulare|chiam\w*|zadzwo\w*|kom[óo]rk\w*|"
+    r"handy\w*|rufnummer|telefon\w*|anruf\w*|erreichbar|erreichst|ruf|t[ée]l[ée]phone\w*|portable|"
+    r"appel\w*|joindre|"
+    r"m[óo]vil|celular\w*|ll[áa]m[ae]\w*|marca|telefon[eo]\w*|ligue?|liga|cellulare|chiam\w*|"
+    r"(?:za)?dzwo\w*|paytm|phonepe|gpay|bizum|blik|venmo|swish|vipps|m-?pesa|kom[óo]rk\w*|"
     r"mobiel\w*|mobil\w*|ring\w*|puhelin\w*|soita|cep|ara|gsm|телефон\w*|звони\w*|позвони\w*|набер\w*|"
     r"电话|手机|電話|携帯|전화|फोन|मोबाइल|هاتف|טלפון|τηλ\w*)(?!\w)|电话|手机|電話|携帯|전화",
     re.IGNORECASE,
 )
 _VERB = re.compile(
-    r"(?<!\w)(?:call|calls|called|calling|text|texts|texted|texting|txt|msg|message|contact|reach|hit\s+me\s+up|hmu|"
+    r"(?<!\w)(?:call|calls|called|calling|text|texts|texted|texting|txt|msg|message|contact|reach|"
+    r"hit\s+me\s+up|hmu|"
     r"bel|contacte[zr]?)(?!\w)",
     re.IGNORECASE,
 )
 _NUMBER = re.compile(
-    r"(?<!\w)(?:(?:my|your|his|her|our|their|new|old|mom'?s|dad'?s|wife'?s|husband'?s|contact)\s+(?:new\s+|old\s+)?"
-    r"(?:number|num|digits|no\.?|#)|number(?:'s|\s+is|:|\s+was|\s+at)?|mi\s+n[úu]mero|mon\s+num[ée]ro|nummer|num[ée]ro|"
+    r"(?<!\w)(?:(?:my|your|his|her|our|their|new|old|mom'?s|dad'?s|wife'?s|husband'?s|"
+    r"contact)\s+(?:new\s+|old\s+)?"
+    r"(?:number|num|digits|no\.?|#)|number(?:'s|\s+is|:|\s+was|\s+at)?|mi\s+n[úu]mero|mon\s+num[ée]ro|"
+    r"nummer|num[ée]ro|"
     r"n[úu]mero|numer\w*|номер\w*|numaram|numara\w*)(?!\w)",
     re.IGNORECASE,
 )
 _BEHIND = re.compile(
-    r"^\W{0,3}(?:is|was|that'?s|it'?s|=|on|or|call|text|whatsapp|c'est|ist|es|è)?\W{0,2}(?:is\s+)?(?:my|mine|her|his|our|the|"
+    r"^\W{0,3}(?:is|was|that'?s|it'?s|=|on|or|call|text|whatsapp|c'est|ist|es|"
+    r"è)?\W{0,2}(?:is\s+)?(?:my|mine|her|his|our|the|"
     r"mein\w*|mon|mi|il\s+mio|moj)?\s*"
     r"(?:phone|cell|mobile|number|call\s+me|text\s+me|whats\s?app|call\s|tel|digits|nummer|numéro|número)",
     re.IGNORECASE,
 )
 _OF_THINGS = re.compile(
-    r"(?<!\w)(?:order|serial|part|model|product|item|invoice|ticket|tracking|reference|ref|account|acct|case|flight|isbn|"
-    r"sku|code|booking|confirmation|version|barcode|upc|ean|imei|patent|license|licence|bug|issue|lotto|lottery|"
+    r"(?<!\w)(?:order|serial|part|model|product|item|invoice|ticket|tracking|reference|ref|account|"
+    r"acct|case|flight|isbn|"
+    r"sku|code|booking|confirmation|version|barcode|upc|ean|imei|patent|license|licence|bug|issue|"
+    r"lotto|lottery|"
     r"favou?rite|lucky|random|prime|zip|"
-    r"pi|ssn|social\s+security|social\s+insurance|passport|nhs|pesel|bsn|cpf|aadhaa?r|tax|steuer\w*|iban|card|tin|sin|"
-    r"tfn|vat|roll|student|employee|badge|id|constant|score|population|views|subscribers|dollars|pounds|euros|price|"
+    r"pi|ssn|social\s+security|social\s+insurance|passport|nhs|pesel|bsn|cpf|aadhaa?r|tax|steuer\w*|"
+    r"iban|card|tin|sin|"
+    r"tfn|vat|roll|student|employee|badge|id|constant|score|population|views|subscribers|dollars|"
+    r"pounds|euros|price|"
     r"cost|costs|worth|paid|salary|coordinates|latitude|longitude|timestamp|seed|hex|room)(?!\w)",
     re.IGNORECASE,
 )
 _QUANTITY = re.compile(
-    r"^\s*(?:people|persons|dollars|bucks|euros?|pounds|usd|eur|gbp|rupees|yen|miles|km|kilomet\w+|met(?:er|re)s|feet|ft|"
-    r"years?|days|hours|minutes|seconds|times|views|users|subscribers|followers|likes|points|steps|characters|bytes|"
+    r"^\s*(?:people|persons|dollars|bucks|euros?|pounds|usd|eur|gbp|rupees|yen|miles|km|kilomet\w+|"
+    r"met(?:er|re)s|feet|ft|"
+    r"years?|days|hours|minutes|seconds|times|views|users|subscribers|followers|likes|points|steps|"
+    r"characters|bytes|"
     r"kb|mb|gb|tons?|tonnes|kg|lbs?|calories|cells|stars|inhabitants|residents|[+*/×x÷=^]\s*\d)",
     re.IGNORECASE,
 )
@@ -82,7 +98,7 @@ _COUNTING = ("01234567890123456789", "98765432109876543210")
 
 
 def find(text: str) -> Iterator[Found]:
-    """Numbers with their country's sign, numbers written as their country does, and those that words announce."""
+    """Numbers with a country's sign, numbers written as a country does, and those that words announce."""
     for match in _CANDIDATE.finditer(text):
         for start, end in _windows(text, *match.span()):
             if _is_phone(text, start, end):
@@ -128,8 +144,6 @@ def _is_phone(text: str, start: int, end: int) -> bool:
         return _announced(text, start, end) and len(digits) >= 9
     if "+" in written:
         return _with_country(digits) and not re.search(r"\d\s*$", text[:start])
-    if digits.startswith("00") and _with_country(digits[2:]):
-        return True
     bare = written.strip("()") if written.count("(") != written.count(")") else written
     if _DATES.fullmatch(bare) or _QUANTITY.match(text, end) or re.match(r"\s*[+*/×÷=^]\s*\d", text[end:]):
         return False
@@ -143,6 +157,8 @@ def _written_as_one(written: str, digits: str) -> bool:
     for writing, region in _WRITINGS:
         if writing.fullmatch(written) and (region is None or _valid(digits, region)):
             return True
+    if digits.startswith("00"):
+        return _valid("+" + digits[2:], None)
     if not digits.startswith("0") or len(digits) < 9 or _single(written) or re.fullmatch(r"0\.\d+", written):
         return False
     if written.isdigit() and len(digits) not in {10, 11}:
@@ -154,7 +170,7 @@ def _could_be(written: str, digits: str) -> bool:
     """Whether digits that words announce can be a phone: not a decimal, not a round sum."""
     if re.fullmatch(r"\d+\.\d+", written) and not re.fullmatch(r"\d{3}\.\d{4}", written):
         return False
-    if len(digits) <= 8 and (_THOUSANDS.fullmatch(written) or digits.endswith("000") and written.isdigit()):
+    if len(digits) <= 8 and (_THOUSANDS.fullmatch(written) or (digits.endswith("000") and written.isdigit())):
         return False
     return not (_THOUSANDS.fullmatch(written) and digits.endswith("000"))
 
@@ -205,9 +221,11 @@ def _with_country(digits: str) -> bool:
     return number is not None and len(digits) >= 8 and phonenumbers.is_possible_number(number)
 
 
-def _valid(digits: str, region: str) -> bool:
+def _valid(digits: str, region: str | None) -> bool:
     number = _parsed(digits, region)
-    return number is not None and phonenumbers.is_valid_number_for_region(number, region)
+    if number is None or region is None:
+        return number is not None and phonenumbers.is_valid_number(number)
+    return phonenumbers.is_valid_number_for_region(number, region)
 
 
 def _parsed(digits: str, region: str | None) -> phonenumbers.PhoneNumber | None:

@@ -1,8 +1,9 @@
 """What stands in the place of what identified somebody.
 
-The same thing said by the same person has the same replacement, whatever the writing; said by somebody else it
-has another. Both follow from a secret key, without which nothing leads back. No replacement can be somebody's:
-addresses lie in ranges that are reserved for examples, numbers begin with 000, check digits do not fit.
+The same thing said by the same person has the same replacement, whatever the writing; said by somebody
+else it has another. Both follow from a secret key, without which nothing leads back. No replacement can be
+somebody's: addresses lie in ranges that are reserved for examples, phones and cards begin with 000, check
+digits do not fit.
 """
 
 import hashlib
@@ -21,10 +22,14 @@ _BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
 _EXAMPLE_NETS = ("192.0.2", "198.51.100", "203.0.113")
 _EXAMPLE_NET6 = "2001:db8"
 # invented, so that a name of this kind is known as ours
-_GIVEN = ("Ardelo", "Benuvi", "Coralen", "Davinka", "Elorin", "Fenwara", "Galindre", "Havoni", "Iselda", "Jorvane",
-          "Kelindo", "Lunavi", "Morelka", "Nerisol", "Ovandre", "Perlina")  # fmt: skip
-_FAMILY = ("Abrenvale", "Brindolar", "Cestovan", "Dunmarel", "Estrovik", "Falkonde", "Gremaldy", "Hostavin",
-           "Ingeldor", "Jastrovel", "Kormandel", "Lestrovan", "Mindarov", "Norvalden", "Ostremil", "Pradovin")  # fmt: skip
+_GIVEN = (
+    "Ardelo Benuvi Coralen Davinka Elorin Fenwara Galindre Havoni "
+    "Iselda Jorvane Kelindo Lunavi Morelka Nerisol Ovandre Perlina"
+).split()
+_FAMILY = (
+    "Abrenvale Brindolar Cestovan Dunmarel Estrovik Falkonde Gremaldy Hostavin "
+    "Ingeldor Jastrovel Kormandel Lestrovan Mindarov Norvalden Ostremil Pradovin"
+).split()
 OUR_NAME = re.compile(rf"(?:{'|'.join(_GIVEN)})(?:\s+(?:{'|'.join(_FAMILY)}))?", re.IGNORECASE)
 
 

@@ -65,7 +65,8 @@ def read_cases(file: Path) -> list[Case]:
             cases.append(parse_case(json.loads(line)["text"]))
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f'{file}, line {number}: not a labelled text; write {{"text": "…"}} with tags from {", ".join(KINDS)}.'
+                f'{file}, line {number}: not a labelled text; write {{"text": "…"}} '
+                f"with tags from {', '.join(KINDS)}."
             ) from error
     return cases
 
@@ -75,7 +76,8 @@ def parse_case(marked: str) -> Case:
     text, labels, end = "", [], 0
     for match in _TAG.finditer(marked):
         text += marked[end : match.start()]
-        labels.append(Found(match[1], len(text), len(text) + len(match[2]), match[2]))  # type: ignore[arg-type]
+        kind = next(kind for kind in KINDS if kind == match[1])
+        labels.append(Found(kind, len(text), len(text) + len(match[2]), match[2]))
         text += match[2]
         end = match.end()
     return Case(text + marked[end:], tuple(labels))
@@ -121,7 +123,9 @@ def _overlap(one: Found, other: Found) -> bool:
 
 def table(report: Report) -> str:
     """The report as lines of text; it quotes no case."""
-    lines = [f"{'kind':15} {'labels':>6} {'right':>6} {'missed':>6} {'wrong':>6} {'precision':>9} {'recall':>7}"]
+    lines = [
+        f"{'kind':15} {'labels':>6} {'right':>6} {'missed':>6} {'wrong':>6} {'precision':>9} {'recall':>7}"
+    ]
     for kind, score in report.kinds.items():
         if score.right + score.missed + score.wrong:
             lines.append(

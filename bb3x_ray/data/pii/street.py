@@ -13,39 +13,47 @@ _NAME = rf"{_CAP}[\w.'’-]*"
 _ENGLISH = (
     r"street|str|st|road|rd|avenue|ave|av|lane|ln|drive|dr|boulevard|blvd|court|ct|crescent|cres|terrace|"
     r"place|pl|square|sq|parkway|pkwy|highway|hwy|gardens|gdns|grove|mews|circle|cir|trail|alley|walk|quay|"
-    r"wharf|esplanade|close|way|row|hill|loop|turnpike|plaza|heights|vale|rise|cross|marg|nagar|colony|layout|"
+    r"wharf|esplanade|close|way|row|hill|loop|turnpike|plaza|heights|vale|rise|cross|marg|nagar|"
+    r"colony|layout|"
     r"main|chowk|bazaar|green|park|view"
 )
 _BEFORE = re.compile(
-    rf"(?<![\w$€£#.:/-])#?{_NUMBER},?\s+(?P<name>(?:(?:[NSEW]|North|South|East|West|St|Saint|Old|New|Upper|Lower|"
+    rf"(?<![\w$€£#.:/-])#?{_NUMBER},?\s+(?P<name>(?:(?:[NSEW]|North|South|East|West|St|Saint|Old|New|"
+    rf"Upper|Lower|"
     rf"the|of|de|la|el|\d{{1,3}}(?:st|nd|rd|th)|{_NAME})\.?\s+){{1,4}}?)(?P<kind>(?i:{_ENGLISH}))\b\.?"
 )
 _BEFORE_LOWER = re.compile(
     rf"(?<![\w$€£#.:/-])#?{_NUMBER},?\s+(?P<name>(?:[a-z][a-z'’-]+\s+|\d{{1,3}}(?:st|nd|rd|th)\s+){{1,3}}?)"
-    r"(?P<kind>street|road|avenue|ave|lane|drive|boulevard|blvd|crescent|terrace|parkway|close|rd|st|court|ct|"
+    r"(?P<kind>street|road|avenue|ave|lane|drive|boulevard|blvd|crescent|terrace|parkway|close|rd|st|"
+    r"court|ct|"
     r"dr|ln|grove|gardens|square|place|way)\b",
     re.IGNORECASE,
 )
 # "5 people down the road", "a 2 hour drive", "4 lane highway": no address has these words before its kind
 _NOT_A_STREET = frozenset(
-    "a across after ago all along an and any around as at away bad before best big block blocks bloody bucks but by "
-    "car cars cats children city day days dirt dogs dollar dollars door doors down driving each every few "
-    "feet first for friends from fun girls good great guys had half has have he her hour hours houses hr hrs i if in "
-    "into is it kids kilometers kilometres km km's lane lanes last left light long lot maybe men mile miles min "
-    "mins minute minutes month months more most my near next night nights not of off on one or other our out "
-    "over people percent person per players points pounds public right rounds scenic second seconds she short so "
-    "some steps stories story straight than that the their them then there these they third this those time times to "
-    "tracks up us walking was way ways we week weeks were when which while wide will with women wrong year years "
-    "you your yards am pm each easy hard safe only possible sure which whichever many much crazy different better "
-    "slow fast tough steep quick free safest fastest".split()
+    "a across after ago all along an and any around as at away bad before best big block blocks bloody "
+    "bucks but by car cars cats children city day days dirt dogs dollar dollars door doors down driving "
+    "each every few feet first for friends from fun girls good great guys had half has have he her hour "
+    "hours houses hr hrs i if in into is it kids kilometers kilometres km km's lane lanes last left "
+    "light long lot maybe men mile miles min mins minute minutes month months more most my near next "
+    "night nights not of off on one or other our out over people percent person per players points "
+    "pounds public right rounds scenic second seconds she short so some steps stories story straight "
+    "than that the their them then there these they third this those time times to tracks up us walking "
+    "was way ways we week weeks were when which while wide will with women wrong year years you your "
+    "yards am pm each easy hard safe only possible sure which whichever many much crazy different "
+    "better slow fast tough steep quick free safest fastest".split()
 )
 _FAMOUS = frozenset(
-    "10 downing|11 downing|21 jump|221b baker|10 cloverfield|1600 pennsylvania|4 privet|42 wallaby|1313 mockingbird|"
-    "124 conch|742 evergreen|12 grimmauld|1428 elm|77 sunset|30 rockefeller|84 charing cross".split("|")
+    "10 downing|11 downing|21 jump|221b baker|10 cloverfield|1600 pennsylvania|4 privet|42 wallaby|"
+    "1313 mockingbird|124 conch|742 evergreen|12 grimmauld|1428 elm|30 rockefeller|84 charing cross".split(
+        "|"
+    )
 )
 _LIVES = re.compile(
-    r"\b(?:at|address|adress|liv(?:e|es|ed|ing)|located|deliver\w*|send|ship\w*|house|home|place|apartment|apt|flat|"
-    r"visit|moved?|moving|near|reside\w*|corner|staying|born|grew\s+up|come|meet)\b[\w\s,:'’]{0,24}$|^\W*$|[,:;(]\s*$",
+    r"\b(?:at|address|adress|liv(?:e|es|ed|ing)|located|deliver\w*|send|ship\w*|house|home|place|"
+    r"apartment|apt|flat|"
+    r"visit|moved?|moving|near|reside\w*|corner|staying|born|grew\s+up|come|meet)\b[\w\s,:'’]{0,24}$|"
+    r"^\W*$|[,:;(]\s*$",
     re.IGNORECASE,
 )
 
@@ -53,24 +61,31 @@ _YEAR = re.compile(r"19\d\d|20[0-3]\d")
 _OF_TIME = re.compile(r"\b(?:in|since|from|by|until|of)\s+$", re.IGNORECASE)
 
 _GERMANIC = re.compile(
-    rf"(?<![\w-])(?P<name>{_CAP}[\w-]{{2,}}(?:straße|strasse|str\.|weg|platz|allee|gasse|damm|straat|gracht|laan|plein|"
+    rf"(?<![\w-])(?P<name>{_CAP}[\w-]{{2,}}(?:straße|strasse|str\.|weg|platz|allee|gasse|damm|straat|"
+    rf"gracht|laan|plein|"
     rf"kade|singel|steeg|gatan|gata|vägen|veien|vegen|(?<!bri)(?<!rene)gade|vej|katu|tie)|"
-    rf"(?:{_NAME}\s+){{1,2}}(?:Straße|Strasse|Str\.|Weg|Platz|Allee|Gasse|Damm|Ring|Ufer|[Gg]ate|[Vv]ei|[Pp]lads)|"
+    rf"{_CAP}[\w-]+-(?:Straße|Strasse|Str\.|Weg|Platz|Allee|Gasse|Damm|Ring|Ufer)|"
+    rf"(?:{_NAME}\s+){{1,2}}(?:Straße|Strasse|Str\.|Weg|Platz|Allee|Gasse|Damm|Ring|Ufer|[Gg]ate|"
+    rf"[Vv]ei|[Pp]lads)|"
     rf"(?i:[a-zäöü]{{3,}}(?:straße|strasse|straat|gracht|gatan)))\s+{_NUMBER}(?![\w:%€$£]|[.,]\d)"
 )
 _STREET_FIRST = re.compile(
     r"(?<!\w)(?P<name>"
     r"(?:(?i:calle|c/|avenida|avda\.?|paseo|plaza|carrera|cra\.?|rua|travessa|praça|alameda|largo)|Av\.|"
     r"Via|[Ii]n via|Viale|Piazza|Piazzale|Corso|Vicolo|Largo|Strada|Strada|Bulevardul|Str\.|"
-    r"(?i:ul\.|ulica|ulicy|al\.|aleja|os\.|pl\.|ул\.|улица|улице|проспект|просп\.|пр\.|пер\.|вул\.|вулиця|οδός|οδο[ςύ]))"
+    r"(?i:ul\.|ulica|ulicy|al\.|aleja|os\.|pl\.|ул\.|улица|улице|проспект|просп\.|пр\.|пер\.|вул\.|"
+    r"вулиця|οδός|οδο[ςύ]))"
     rf"\s+(?:(?:de|del|da|do|das|dos|della|delle|dei|degli|di|d'|la|las|los|el|san|santa|im\.|św\.)\s*)*"
-    rf"(?:[A-ZÀ-ÖØ-ÞŁŚŻĆŹČŠА-ЯЁІЇЄΑ-Ω][\w.'’-]*)(?:\s+(?:de|del|da|do|della|di|e|y|{_NAME}|[А-ЯЁ]\w+)){{0,4}}?)"
-    rf",?\s+(?:(?i:n\.?[º°o]?\.?|nº|no\.|núm\.?|numero|número|nr\.?|д\.|дом|#)\s*)?{_NUMBER}(?![\w:%€$£]|[.,]\d)"
+    rf"(?:[A-ZÀ-ÖØ-ÞŁŚŻĆŹČŠА-ЯЁІЇЄΑ-Ω][\w.'’-]*)(?:\s+(?:de|del|da|do|della|di|e|y|{_NAME}|"
+    rf"[А-ЯЁ]\w+)){{0,4}}?)"
+    rf",?\s+(?:(?i:n\.?[º°o]?\.?|nº|no\.|núm\.?|numero|número|nr\.?|д\.|дом|"
+    rf"#)\s*)?{_NUMBER}(?![\w:%€$£]|[.,]\d)"
 )
 _FRENCH = re.compile(
     r"(?<![\w$€£#.:/-])(?P<number>[1-9]\d{0,3}(?:\s?[a-dA-D](?!\w)|\s?(?:bis|ter|quater))?),?\s+(?P<name>"
     r"(?i:rue|chemin|impasse|allée|quai|boulevard|bd\.?|avenue|av\.|ruelle|passage|faubourg|sentier)\s+"
-    rf"(?:(?i:de|du|des|la|le|les|l['’]|d['’])\s*)*\w[\w'’-]*|(?i:place|cours|route|square)\s+(?i:de|du|des)\s+\w+)"
+    r"(?:(?i:de|du|des|la|le|les|l['’]|d['’])\s*)*\w[\w'’-]*|(?i:place|cours|route|square)\s+(?i:de|"
+    r"du|des)\s+\w+)"
 )
 
 
@@ -97,6 +112,8 @@ def _is_ordinary(text: str, match: re.Match[str]) -> bool:
         return True
     if f"{match['number'].lower()} {' '.join(words)}" in _FAMOUS:
         return True
+    if match["name"].strip() == "The" and match["kind"].istitle():
+        return False  # "14 The Green"
     return "kind" in match.re.groupindex and not _NOT_A_STREET.isdisjoint(words)
 
 
