@@ -9,9 +9,10 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -31,6 +32,7 @@ _COLUMN_HINTS = f"(?i){_HINTS}"
 _TEXT_HINTS = re.compile(_HINTS.replace(r"\p{Nd}", r"\d"), re.IGNORECASE)
 _DIGIT = re.compile(r"\d")
 _TRIES = 24
+_SEEN = 200  # characters on either side of a place: more than any finder looks at
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,31 +110,10 @@ class Deidentifier:
 
     def find(self, text: str) -> list[Found]:
         """What identifies somebody in `text`, in its order, nothing twice."""
-        if self._names is None and not _TEXT_HINTS.search(text):
-            return []
-        return without_overlaps(self._all(text))
-
-    def _all(self, text: str) -> Iterator[Found]:
-        """The surest kinds first: where two lie over each other, the first wins."""
-        yield from credential.find(text)
-        yield from mail.find(text)
-        digits = len(_DIGIT.findall(text))
-        if digits >= 11:
-            yield from card.find_ibans(text)
-            yield from card.find_cards(text)
-        if digits >= 4:
-            yield from national_id.find(text)
-        if digits >= 2:
-            yield from ip.find(text)
-        if digits >= 7:
-            yield from phone.find(text)
-        yield from phone.find_spelled(text)
-        if digits:
-            yield from street.find(text)
-        if self._names is not None:
-            for name in self._names.find(text):
-                if not OUR_NAME.fullmatch(text[name.start : name.end]):
-                    yield name
+        if self._names is None:
+            return without_overlaps(find_written(text)) if _TEXT_HINTS.search(text) else []
+        names = (one for one in self._names.find(text) if not OUR_NAME.fullmatch(text[one.start : one.end]))
+        return without_overlaps(chain(find_written(text), names))
 
     def _instead(self, found: Found, text: str, person: str) -> str:
         """The first replacement that is another text and that a second look would leave as it is."""
@@ -146,10 +127,31 @@ class Deidentifier:
         return tried
 
     def _finds_again(self, place: Found, text: str, rest: int, tried: str) -> bool:
-        if self._names is not None and place.kind == "name":
-            return False  # known by its list, and the model is slow
-        looked = text[: place.start] + tried + text[rest:]
-        return any(one.start < place.end and place.start < one.end for one in self.find(looked))
+        if place.kind == "name":
+            return False  # known by its list
+        begin = max(0, place.start - _SEEN)
+        looked = text[begin : place.start] + tried + text[rest : rest + _SEEN]
+        start, end = place.start - begin, place.end - begin
+        return any(one.start < end and start < one.end for one in find_written(looked))
+
+
+def find_written(text: str) -> Iterator[Found]:
+    """All but names. The surest kinds come first: where two lie over each other, the first wins."""
+    yield from credential.find(text)
+    yield from mail.find(text)
+    digits = len(_DIGIT.findall(text))
+    if digits >= 11:
+        yield from card.find_ibans(text)
+        yield from card.find_cards(text)
+    if digits >= 4:
+        yield from national_id.find(text)
+    if digits >= 2:
+        yield from ip.find(text)
+    if digits >= 7:
+        yield from phone.find(text)
+    yield from phone.find_spelled(text)
+    if digits:
+        yield from street.find(text)
 
 
 def _with(texts: pa.Array, changed: dict[int, str]) -> pa.Array:
@@ -157,5 +159,6 @@ def _with(texts: pa.Array, changed: dict[int, str]) -> pa.Array:
     if not changed:
         return texts
     rows = sorted(changed)
-    mask = pc.is_in(pa.array(range(len(texts)), pa.int64()), value_set=pa.array(rows, pa.int64()))
-    return pc.replace_with_mask(texts, mask, pa.array([changed[row] for row in rows], texts.type))
+    mask = np.zeros(len(texts), dtype=bool)
+    mask[rows] = True
+    return pc.replace_with_mask(texts, pa.array(mask), pa.array([changed[row] for row in rows], texts.type))

@@ -24,17 +24,19 @@ _PLAIN = re.compile(
     r"(?<![\w.+%'’-])[\w+][\w.+%'’-]*[@@](?:(?:[\w-]+\.)+[^\W\d_]{2,24}(?![\w-])"
     rf"|(?i:{_PROVIDERS})(?![\w.@-]|\.\w))"
 )
-_LETTER_BY_LETTER = re.compile(r"(?<![\w.])\w(?: [\w.+-])+ ?[@@] ?\w(?: [\w.-])+(?!\w)")
+_LETTER_BY_LETTER = re.compile(r"(?<![\w.])\w(?: [\w.+-]){1,40} ?[@@] ?\w(?: [\w.-]){1,40}(?!\w)")
 
-_WORD_DOT = (
-    r"\s*[\[({<]\s*(?:dot|punto|ponto|point|punkt|\.)\s*[\])}>]\s*|\s+(?:dot|punto|ponto|point|punkt)\s+"
-)
-_WORD_AT = r"\s*[\[({<]\s*(?:at|@|arroba|arobase)\s*[\])}>]\s*"
+# Every repetition is bounded: people send pages of blanks and dots.
+_GAP, _SPACE = r"\s{0,3}", r"\s{1,3}"
+_OPEN, _SHUT = rf"{_GAP}[\[({{<]{_GAP}", rf"{_GAP}[\])}}>]{_GAP}"
+_DOT_WORDS = "dot|punto|ponto|point|punkt"
+_WORD_DOT = rf"{_OPEN}(?:{_DOT_WORDS}|\.){_SHUT}|{_SPACE}(?:{_DOT_WORDS}){_SPACE}"
+_WORD_AT = rf"{_OPEN}(?:at|@|arroba|arobase){_SHUT}"
 _AT = (
-    rf"(?:(?P<sure>{_WORD_AT})|(?P<sign>\s*[@@]\s*)"
-    r"|(?P<word>\s+(?:at|arroba|arobase|chiocciola|ät)\s+))"
+    rf"(?:(?P<sure>{_WORD_AT})|(?P<sign>{_GAP}[@@]{_GAP})"
+    rf"|(?P<word>{_SPACE}(?:at|arroba|arobase|chiocciola|ät){_SPACE}))"
 )
-_LABEL = r"[^\W_](?:[\w-]*[^\W_])?"
+_LABEL = r"[^\W_](?:[\w-]{0,62}[^\W_])?"
 _FAR_END = re.compile(
     rf"{_AT}(?P<domain>(?P<host>{_LABEL})"
     rf"(?:(?:(?P<spelled>{_WORD_DOT})|\.)(?P<rest>{_LABEL}(?:(?:{_WORD_DOT}|\.){_LABEL})?)"
@@ -42,16 +44,13 @@ _FAR_END = re.compile(
     re.IGNORECASE,
 )
 _JOINT = (
-    r"(?:\s*[\[({<]\s*(?:dot|\.|underscore|dash)\s*[\])}>]\s*|\.|"
-    r"\s+(?:dot|punto|ponto|point|punkt|underscore|dash|hyphen|minus|plus|guion|guión|bindestrich|"
-    r"unterstrich|"
-    r"tiret|trattino)\s+)"
+    rf"(?:{_OPEN}(?:dot|\.|underscore|dash){_SHUT}|\.|{_SPACE}(?:{_DOT_WORDS}|underscore|dash|hyphen|minus|plus|"
+    rf"guion|guión|bindestrich|unterstrich|tiret|trattino){_SPACE})"
 )
 _NEAR_END = re.compile(rf"(?<![\w.])(?:\w+ (?=\d+$))?[\w+%-]+(?:{_JOINT}[\w+%-]+)*$", re.IGNORECASE)
 _ABOUT_MAIL = re.compile(
     r"(?:\b|_)(?:e-?\s?mails?|mails?|mailed|gmail|inbox|contact|reach|write|correo|courriel|mél|"
-    r"adresse?|address|"
-    r"posta|skicka|escr[ií]b\w*|schreib\w*|écri\w*|scriv\w*|почт\w*)\b",
+    r"adresse?|address|posta|skicka|escr[ií]b\w*|schreib\w*|écri\w*|scriv\w*|почт\w*)\b",
     re.IGNORECASE,
 )
 # "look at google dot com" is talk of a place, not of a person
