@@ -6,18 +6,15 @@ from collections.abc import Iterator
 import phonenumbers
 
 from bb3x_ray.data.pii.found import Found, digits_of
+from bb3x_ray.data.pii.phone_words import BEHIND, CALLING, NUMBER, OF_THINGS, PHONE, QUANTITY
 
 _CANDIDATE = re.compile(
     r"(?<![^\W぀-ヿ一-鿿가-힣])(?<![.,/&?#$€£¥₹%^*-])(?<!\d:)\(?\+?\s?\(?\d(?:[\s().‐‑–—/·-]{0,3}\d){6,17}"
     r"(?![^\W぀-ヿ一-鿿가-힣]|\s?[%°€$£₹]|[.,:/-]\d)"
 )
-_SPELLED = re.compile(
-    r"(?<![\w-])(?:(?:double|triple)\s+)?(?:zero|oh|o|one|two|three|four|five|six|seven|eight|nine)"
-    r"(?:[\s,.-]+(?:(?:double|triple)\s+)?(?:zero|oh|o|one|two|three|four|five|six|seven|eight|"
-    r"nine)){6,}(?![\w])",
-    re.IGNORECASE,
-)
 NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_WORD = rf"(?:(?:double|triple)\s+)?(?:oh|o|{'|'.join(NUMBER_WORDS)})"
+_SPELLED = re.compile(rf"(?<![\w-]){_WORD}(?:[\s,.-]+{_WORD}){{6,}}(?!\w)", re.IGNORECASE)
 _SHORTEST, _LONGEST = 7, 15
 
 # Countries whose numbers are written with a leading zero at home, and those asked about first
@@ -25,7 +22,7 @@ _HOMES = (
     "GB DE FR AU IT NL IN JP BE CH AT SE KR ZA TR IE NZ BR IL PH NG KE "
     "PK BD ID MY TH VN FI TW EG UA RO AE SA AR CN GH HR RS BG SI SK"
 ).split()
-# Writings that nothing else has: North America, Russia, Brazil, India, Mexico's ten
+# Writings that nothing else has: North America's, Russia's, Brazil's, India's
 _WRITINGS: tuple[tuple[re.Pattern[str], str | None], ...] = (
     (re.compile(r"(?:1[\s.-]?)?(?:\(\d{3}\)\s?|\d{3}[-.‐–])\d{3}[-.‐– ]\d{4}"), None),
     (re.compile(r"(?:1[\s.-])?\d{3}\s\d{3}[\s-]\d{4}"), "US"),
@@ -34,60 +31,6 @@ _WRITINGS: tuple[tuple[re.Pattern[str], str | None], ...] = (
     (re.compile(r"[6-9]\d{4}[ -]\d{5}"), "IN"),
 )
 
-_STRONG = re.compile(
-    r"(?<!\w)(?:(?:tele|cell|mobile\s|home\s|work\s)?phone\w*|tel[ée]?fono?\w*|tel|cell|cellular|"
-    r"mobile|mob|whats\s?app\w*|"
-    r"viber|telegram|signal|imessage|facetime|fax|sms|hotline|landline|dial|voicemail|extension|"
-    r"handy\w*|rufnummer|telefon\w*|anruf\w*|erreichbar|erreichst|ruf|t[ée]l[ée]phone\w*|portable|"
-    r"appel\w*|joindre|"
-    r"m[óo]vil|celular\w*|ll[áa]m[ae]\w*|marca|telefon[eo]\w*|ligue?|liga|cellulare|chiam\w*|"
-    r"(?:za)?dzwo\w*|paytm|phonepe|gpay|bizum|blik|venmo|swish|vipps|m-?pesa|kom[óo]rk\w*|"
-    r"mobiel\w*|mobil\w*|ring\w*|puhelin\w*|soita|cep|ara|gsm|телефон\w*|звони\w*|позвони\w*|набер\w*|"
-    r"电话|手机|電話|携帯|전화|फोन|मोबाइल|هاتف|טלפון|τηλ\w*)(?!\w)|电话|手机|電話|携帯|전화",
-    re.IGNORECASE,
-)
-_VERB = re.compile(
-    r"(?<!\w)(?:call|calls|called|calling|text|texts|texted|texting|txt|msg|message|contact|reach|"
-    r"hit\s+me\s+up|hmu|"
-    r"bel|contacte[zr]?)(?!\w)",
-    re.IGNORECASE,
-)
-_NUMBER = re.compile(
-    r"(?<!\w)(?:(?:my|your|his|her|our|their|new|old|mom'?s|dad'?s|wife'?s|husband'?s|"
-    r"contact)\s+(?:new\s+|old\s+)?"
-    r"(?:number|num|digits|no\.?|#)|number(?:'s|\s+is|:|\s+was|\s+at)?|mi\s+n[úu]mero|mon\s+num[ée]ro|"
-    r"nummer|num[ée]ro|"
-    r"n[úu]mero|numer\w*|номер\w*|numaram|numara\w*)(?!\w)",
-    re.IGNORECASE,
-)
-_BEHIND = re.compile(
-    r"^\W{0,3}(?:is|was|that'?s|it'?s|=|on|or|call|text|whatsapp|c'est|ist|es|"
-    r"è)?\W{0,2}(?:is\s+)?(?:my|mine|her|his|our|the|"
-    r"mein\w*|mon|mi|il\s+mio|moj)?\s*"
-    r"(?:phone|cell|mobile|number|call\s+me|text\s+me|whats\s?app|call\s|tel|digits|nummer|numéro|número)",
-    re.IGNORECASE,
-)
-_OF_THINGS = re.compile(
-    r"(?<!\w)(?:order|serial|part|model|product|item|invoice|ticket|tracking|reference|ref|account|"
-    r"acct|case|flight|isbn|"
-    r"sku|code|booking|confirmation|version|barcode|upc|ean|imei|patent|license|licence|bug|issue|"
-    r"lotto|lottery|"
-    r"favou?rite|lucky|random|prime|zip|"
-    r"pi|ssn|social\s+security|social\s+insurance|passport|nhs|pesel|bsn|cpf|aadhaa?r|tax|steuer\w*|"
-    r"iban|card|tin|sin|"
-    r"tfn|vat|roll|student|employee|badge|id|constant|score|population|views|subscribers|dollars|"
-    r"pounds|euros|price|"
-    r"cost|costs|worth|paid|salary|coordinates|latitude|longitude|timestamp|seed|hex|room)(?!\w)",
-    re.IGNORECASE,
-)
-_QUANTITY = re.compile(
-    r"^\s*(?:people|persons|dollars|bucks|euros?|pounds|usd|eur|gbp|rupees|yen|miles|km|kilomet\w+|"
-    r"met(?:er|re)s|feet|ft|"
-    r"years?|days|hours|minutes|seconds|times|views|users|subscribers|followers|likes|points|steps|"
-    r"characters|bytes|"
-    r"kb|mb|gb|tons?|tonnes|kg|lbs?|calories|cells|stars|inhabitants|residents|[+*/×x÷=^]\s*\d)",
-    re.IGNORECASE,
-)
 _DATES = re.compile(
     r"(?:19|20)\d\d[-./\s]\d{1,2}[-./\s]\d{1,2}(?:\s+\d{1,2}(?:[.:-]\d\d)*)?|"
     r"\d{1,2}\s?[-./]\s?\d{1,2}\s?[-./]\s?(?:19|20)?\d\d(?:\s+\d{1,2})?|"
@@ -110,7 +53,11 @@ def find_spelled(text: str) -> Iterator[Found]:
     """Numbers in words, "call five five five, oh one nine nine"; counting aloud is none."""
     for match in _SPELLED.finditer(text):
         digits = _said(match[0])
-        if set(digits[:3]) != {"0"} and not _counts(digits) and _announced(text, match.start(), match.end()):
+        if (
+            not digits.startswith("000")
+            and not _counts(digits)
+            and _announced(text, match.start(), match.end())
+        ):
             yield Found("phone", *match.span(), digits)
 
 
@@ -145,7 +92,7 @@ def _is_phone(text: str, start: int, end: int) -> bool:
     if "+" in written:
         return _with_country(digits) and not re.search(r"\d\s*$", text[:start])
     bare = written.strip("()") if written.count("(") != written.count(")") else written
-    if _DATES.fullmatch(bare) or _QUANTITY.match(text, end) or re.match(r"\s*[+*/×÷=^]\s*\d", text[end:]):
+    if _DATES.fullmatch(bare) or QUANTITY.match(text, end):
         return False
     if _written_as_one(bare, digits) and not _of_things(text, start):
         return True
@@ -178,18 +125,18 @@ def _could_be(written: str, digits: str) -> bool:
 def _announced(text: str, start: int, end: int) -> bool:
     """Whether the words say that it is a phone number, and not that of a thing."""
     before = text[max(0, start - 56) : start]
-    strong = _last(_STRONG, before)
-    said = max(strong, _last(_VERB, before), _last(_NUMBER, before))
-    thing = _last(_OF_THINGS, before)
+    strong = _last(PHONE, before)
+    said = max(strong, _last(CALLING, before), _last(NUMBER, before))
+    thing = _last(OF_THINGS, before)
     if said >= 0 and (thing < 0 or strong > thing):
         return True
-    return thing < 0 and _BEHIND.match(text[end : end + 40]) is not None
+    return thing < 0 and BEHIND.match(text[end : end + 40]) is not None
 
 
 def _of_things(text: str, start: int) -> bool:
     before = text[max(0, start - 40) : start]
-    thing = _last(_OF_THINGS, before)
-    return thing >= 0 and thing > max(_last(_STRONG, before), _last(_VERB, before))
+    thing = _last(OF_THINGS, before)
+    return thing >= 0 and thing > max(_last(PHONE, before), _last(CALLING, before))
 
 
 def _last(pattern: re.Pattern[str], text: str) -> int:
