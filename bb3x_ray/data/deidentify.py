@@ -21,15 +21,13 @@ from bb3x_ray.data.pii.found import Found, Kind, without_overlaps
 from bb3x_ray.data.pii.name import MODEL, NameFinder
 from bb3x_ray.data.pii.pseudonym import OUR_NAME, Pseudonyms
 
-# Without one of these, nothing but a name can be in a text. (RE2's and Python's syntax at once.)
+# What a column is looked through for (RE2's syntax): without one of these, nothing but a name is in a text.
+_NUMBER_WORD = "(?:zero|oh|o|one|two|three|four|five|six|seven|eight|nine|double|triple)"
 _HINTS = (
-    r"\p{Nd}|@|@|://|\bdot\b|[(\[{<] ?at ?[)\]}>]|\b(?:arroba|arobase|chiocciola|punkt|punto|ponto)\b|"
-    r"\bat (?:gmail|yahoo|hotmail|outlook)"
-    r"|\bat [\w-]+\.[a-z]{2}|(?:zero|oh|one|two|three|four|five|six|seven|eight|nine)[ ,.-]+"
-    r"(?:zero|oh|o|one|two|three|four|five|six|seven|eight|nine|double|triple)\b"
+    rf"(?i)\p{{Nd}}|@|@|://|\b(?:dot|arroba|arobase|chiocciola|punkt|punto|ponto|point)\b|[(\[{{<]\s*at\b"
+    rf"|\bat\s+[\w-]+\s?\.|\b{_NUMBER_WORD}[\s,.-]+{_NUMBER_WORD}\b"
 )
-_COLUMN_HINTS = f"(?i){_HINTS}"
-_TEXT_HINTS = re.compile(_HINTS.replace(r"\p{Nd}", r"\d"), re.IGNORECASE)
+_SIGN = re.compile(r"[\d@@]")
 _DIGIT = re.compile(r"\d")
 _TRIES = 24
 _SEEN = 200  # characters on either side of a place: more than any finder looks at
@@ -73,7 +71,7 @@ class Deidentifier:
         Most rows are passed over without becoming Python strings.
         """
         if self._names is None:
-            wanted = pc.indices_nonzero(pc.fill_null(pc.match_substring_regex(texts, _COLUMN_HINTS), False))
+            wanted = pc.indices_nonzero(pc.fill_null(pc.match_substring_regex(texts, _HINTS), False))
         else:
             wanted = pc.indices_nonzero(pc.is_valid(texts))
         counts: Counter[Kind] = Counter()
@@ -111,7 +109,7 @@ class Deidentifier:
     def find(self, text: str) -> list[Found]:
         """What identifies somebody in `text`, in its order, nothing twice."""
         if self._names is None:
-            return without_overlaps(find_written(text)) if _TEXT_HINTS.search(text) else []
+            return without_overlaps(find_written(text)) if _may_hold_any(text) else []
         names = (one for one in self._names.find(text) if not OUR_NAME.fullmatch(text[one.start : one.end]))
         return without_overlaps(chain(find_written(text), names))
 
@@ -135,10 +133,20 @@ class Deidentifier:
         return any(one.start < end and start < one.end for one in find_written(looked))
 
 
+def _may_hold_any(text: str) -> bool:
+    """A quick look that most of what people say does not pass."""
+    if _SIGN.search(text) or "://" in text:
+        return True
+    lower = text.lower()
+    return mail.is_spelled(lower) or phone.is_spelled(lower)
+
+
 def find_written(text: str) -> Iterator[Found]:
     """All but names. The surest kinds come first: where two lie over each other, the first wins."""
+    lower = text.lower()
     yield from credential.find(text)
-    yield from mail.find(text)
+    if "@" in text or "@" in text or mail.is_spelled(lower):
+        yield from mail.find(text)
     digits = len(_DIGIT.findall(text))
     if digits >= 11:
         yield from card.find_ibans(text)
@@ -149,7 +157,8 @@ def find_written(text: str) -> Iterator[Found]:
         yield from ip.find(text)
     if digits >= 7:
         yield from phone.find(text)
-    yield from phone.find_spelled(text)
+    if phone.is_spelled(lower):
+        yield from phone.find_spelled(text)
     if digits:
         yield from street.find(text)
 

@@ -17,13 +17,14 @@ _ENDINGS = frozenset(
     "bd lk cn hk tw jp kr sg my th vn ph id za ng ke gh eg ma il ae sa ir eu me tv cc ws xyz online "
     "site club name email".split()
 )
-# Our own replacements: looked at a second time, they stay as they are.
-REPLACED = re.compile(r"person-[0-9a-z]{10}@example\.org", re.ASCII)
+# Our own replacements, of an address and of a password before a host: a second look leaves them.
+REPLACED = re.compile(r"person-[0-9a-z]{10}@example\.org|redacted-[0-9a-z]{10}@[\w.-]+", re.ASCII)
 
 _PLAIN = re.compile(
     r"(?<![\w.+%'’-])[\w+][\w.+%'’-]*[@@](?:(?:[\w-]+\.)+[^\W\d_]{2,24}(?![\w-])"
     rf"|(?i:{_PROVIDERS})(?![\w.@-]|\.\w))"
 )
+_NEXT_SENTENCE = re.compile(r"(?<=\.(?:com|net|org|edu))\.[A-Z][a-z]+$")  # "…@school.edu.Thanks"
 _LETTER_BY_LETTER = re.compile(r"(?<![\w.])\w(?: [\w.+-]){1,40} ?[@@] ?\w(?: [\w.-]){1,40}(?!\w)")
 
 # Every repetition is bounded: people send pages of blanks and dots.
@@ -73,6 +74,20 @@ _SPELLED = (
 )
 
 
+_SPELLED_SIGNS = (
+    *(f" {word} " for word in (*_DOT_WORDS.split("|"), "arroba", "arobase", "chiocciola")),
+    *(f"{bracket}{word}" for bracket in "([{<" for word in ("at", " at", "dot", " dot")),
+)
+_AT_A_HOST = re.compile(r"\sat\s{1,3}[\w-]{1,63}\s?\.")
+
+
+def is_spelled(lower: str) -> bool:
+    """Whether a text in lower case, without "@", may hold an address in words: a quick look."""
+    return any(sign in lower for sign in _SPELLED_SIGNS) or (
+        " at " in lower and bool(_AT_A_HOST.search(lower))
+    )
+
+
 def find(text: str) -> Iterator[Found]:
     """Every mail address, however it is written."""
     if "@" in text or "@" in text:
@@ -80,12 +95,13 @@ def find(text: str) -> Iterator[Found]:
             if _PLAIN.fullmatch(match[0].replace(" ", "")):
                 yield _found(text, *match.span())
         for match in _PLAIN.finditer(text):
-            start = match.start() + (len(match[0]) - len(match[0].lstrip("'’.")))
-            if not REPLACED.fullmatch(match[0]) and not match[0].lower().startswith("git@"):
-                yield _found(text, start, match.end())
+            written = _NEXT_SENTENCE.sub("", match[0])
+            if not REPLACED.fullmatch(written) and not written.lower().startswith("git@"):
+                yield _found(text, match.start(), match.start() + len(written))
     for match in _FAR_END.finditer(text):
         near = _NEAR_END.search(text, max(0, match.start() - 80), match.start())
-        if near and _is_address(text, near, match):
+        ours = near and REPLACED.fullmatch(text, near.start(), match.end())
+        if near and not ours and _is_address(text, near, match):
             yield _found(text, near.start(), match.end())
 
 

@@ -43,10 +43,17 @@ _COUNTING = ("01234567890123456789", "98765432109876543210")
 def find(text: str) -> Iterator[Found]:
     """Numbers with a country's sign, numbers written as a country does, and those that words announce."""
     for match in _CANDIDATE.finditer(text):
+        if digits_of(match[0]).startswith("000"):
+            continue  # one of our replacements, of which no part is looked at either
         for start, end in _windows(text, *match.span()):
             if _is_phone(text, start, end):
                 yield Found("phone", start, end, canonical(text[start:end]))
                 break
+
+
+def is_spelled(lower: str) -> bool:
+    """Whether a text in lower case may hold a number in words: a quick look."""
+    return len(lower) > 20 and sum(word in lower for word in NUMBER_WORDS) >= 2
 
 
 def find_spelled(text: str) -> Iterator[Found]:
@@ -85,7 +92,7 @@ def _windows(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 def _is_phone(text: str, start: int, end: int) -> bool:
     written = text[start:end].strip()
     digits = digits_of(written)
-    if not _SHORTEST <= len(digits) <= _LONGEST or digits.startswith("000") or len(set(digits)) == 1:
+    if not _SHORTEST <= len(digits) <= _LONGEST or len(set(digits)) == 1:
         return False
     if _counts(digits):
         return _announced(text, start, end) and len(digits) >= 9

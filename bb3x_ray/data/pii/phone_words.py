@@ -3,9 +3,9 @@
 import re
 
 
-def _any_of(words: str, end: str = r"(?!\w)") -> str:
+def _any_of(words: str) -> str:
     """One pattern for many words; in a word, `_` stands for white space."""
-    return rf"(?<!\w)(?:{'|'.join(words.split())}){end}".replace("_", r"\s+")
+    return rf"(?<!\w)(?:{'|'.join(words.split())})(?!\w)".replace("_", r"\s+")
 
 
 # a phone, and nothing else has such a number
@@ -38,7 +38,6 @@ CALLING = re.compile(
 NUMBER = re.compile(
     _any_of(
         r"""
-
         (?:my|your|his|her|our|their|new|old|mom'?s|dad'?s|wife'?s|husband'?s|contact)_(?:new_|old_)?(?:num|digits|no\.?|\#)
         number number's num[ée]ro n[úu]mero nummer numero numer numeru номер\w* numaram numara\w*
         """

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from bb3x_ray.data.pii.found import Found
 
 # no house has a number that begins with 0: our replacements do, and a second look leaves them
-_NUMBER = r"(?P<number>[1-9]\d{0,4}(?:\s?[-/]\s?\d{1,4})?(?:\s?[a-zA-Z](?![\w'’]))?)"
+_NUMBER = r"(?P<number>[1-9]\d{0,4}(?:\s?[-/]\s?\d{1,4})?(?:(?:[a-zA-Z]|\s[a-dA-D])(?![\w'’]))?)"
 _CAP = r"[A-ZÀ-ÖØ-ÞŁŚŻĄĆĘŃÓŹČŠŽĐŐŰİĞŞ]"
 _NAME = rf"{_CAP}[\w.'’-]*"
 
@@ -89,6 +89,17 @@ _FRENCH = re.compile(
 )
 
 
+# quick looks that pass over what those two, which may begin at any letter, would take long for
+_GERMANIC_HINTS = (
+    "straße strasse str. weg platz allee gasse damm straat gracht laan plein kade singel steeg gatan gata "
+    "vägen veien vegen gade vej katu tie ring ufer gate vei plads"
+).split()
+_FIRST_HINTS = (
+    "calle c/ aven avda paseo plaza carrera cra rua travessa praça alameda largo av. via piazz corso vicolo "
+    "strada bulevardul str. ul. ulic al. alej os. pl. ул просп пр. пер. вул οδ"
+).split()
+
+
 def find(text: str) -> Iterator[Found]:
     """The numbers of the houses."""
     for pattern in (_FRENCH, _BEFORE):
@@ -98,9 +109,10 @@ def find(text: str) -> Iterator[Found]:
     for match in _BEFORE_LOWER.finditer(text):
         if not _is_ordinary(text, match) and _LIVES.search(text, max(0, match.start() - 48), match.start()):
             yield _found(match)
-    for pattern in (_GERMANIC, _STREET_FIRST):
-        for match in pattern.finditer(text):
-            yield _found(match)
+    lower = text.lower()
+    for pattern, hints in ((_GERMANIC, _GERMANIC_HINTS), (_STREET_FIRST, _FIRST_HINTS)):
+        if any(hint in lower for hint in hints):
+            yield from map(_found, pattern.finditer(text))
 
 
 def _is_ordinary(text: str, match: re.Match[str]) -> bool:
