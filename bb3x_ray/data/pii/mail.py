@@ -74,18 +74,12 @@ _SPELLED = (
 )
 
 
-_SPELLED_SIGNS = (
-    *(f" {word} " for word in (*_DOT_WORDS.split("|"), "arroba", "arobase", "chiocciola")),
-    *(f"{bracket}{word}" for bracket in "([{<" for word in ("at", " at", "dot", " dot")),
-)
-_AT_A_HOST = re.compile(r"\sat\s{1,3}[\w-]{1,63}\s?\.")
+_SPELLED_AT = (" at ", "(at", "[at", "{at", "<at", "arroba", "arobase", "chiocciola", " ät ")
 
 
 def is_spelled(lower: str) -> bool:
     """Whether a text in lower case, without "@", may hold an address in words: a quick look."""
-    return any(sign in lower for sign in _SPELLED_SIGNS) or (
-        " at " in lower and bool(_AT_A_HOST.search(lower))
-    )
+    return any(sign in lower for sign in _SPELLED_AT) and bool(_FAR_END.search(lower))
 
 
 def find(text: str) -> Iterator[Found]:

@@ -37,6 +37,8 @@ _DATES = re.compile(
     r"(?:1[5-9]|20)\d\d(?:\s?[-–—/,\s]\s?(?:1[5-9]|20)?\d\d)+|(?:19|20)\d{6}(?:\d{4}|\d{6})?"
 )
 _THOUSANDS = re.compile(r"[1-9]\d{0,2}(?:([ .])\d{3})(?:\1\d{3})*")
+# what stands alone as an answer to "what is your number?"
+_ANSWER = re.compile(r"\d{3}[-.]\d{4}|\d(?:-\d){6}|\d(?:-\d){9}")
 _COUNTING = ("01234567890123456789", "98765432109876543210")
 
 
@@ -103,6 +105,12 @@ def _is_phone(text: str, start: int, end: int) -> bool:
         return False
     if _written_as_one(bare, digits) and not _of_things(text, start):
         return True
+    if (
+        _ANSWER.fullmatch(bare)
+        and len(text) - len(bare) <= 16
+        and not re.search(r"\d", text[:start] + text[end:])
+    ):
+        return not _of_things(text, start)
     return _announced(text, start, end) and _could_be(bare, digits)
 
 
