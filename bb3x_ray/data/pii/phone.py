@@ -94,7 +94,7 @@ def _windows(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 def _is_phone(text: str, start: int, end: int) -> bool:
     written = text[start:end].strip()
     digits = digits_of(written)
-    if not _SHORTEST <= len(digits) <= _LONGEST or len(set(digits)) == 1:
+    if not _SHORTEST <= len(digits) <= _LONGEST or set(digits) <= {"0", "1"} or len(set(digits)) == 1:
         return False
     if _counts(digits):
         return _announced(text, start, end) and len(digits) >= 9

@@ -53,7 +53,7 @@ _LIVES = re.compile(
     r"\b(?:at|address|adress|liv(?:e|es|ed|ing)|located|deliver\w*|send|ship\w*|house|home|place|"
     r"apartment|apt|flat|"
     r"visit|moved?|moving|near|reside\w*|corner|staying|born|grew\s+up|come|meet)\b[\w\s,:'’]{0,24}$|"
-    r"^\W*$|[,:;(]\s*$",
+    r"^\W*$|[:(]\s*$",
     re.IGNORECASE,
 )
 
@@ -118,8 +118,12 @@ def find(text: str) -> Iterator[Found]:
 def _is_ordinary(text: str, match: re.Match[str]) -> bool:
     """Miles of road, lanes of highway, a film."""
     words = re.findall(r"[^\W\d_]+", match["name"].lower())
-    if _YEAR.fullmatch(match["number"]) and _OF_TIME.search(text, max(0, match.start() - 8), match.start()):
-        return True
+    if _YEAR.fullmatch(match["number"]) and not _LIVES.search(
+        text, max(0, match.start() - 48), match.start()
+    ):
+        kind = match.groupdict().get("kind") or ""  # "a 1970 Plymouth road runner"
+        if kind.islower() or _OF_TIME.search(text, max(0, match.start() - 8), match.start()):
+            return True
     if not words and not re.search(r"\d", match["name"]):
         return True
     if f"{match['number'].lower()} {' '.join(words)}" in _FAMOUS:
