@@ -60,5 +60,6 @@ def readable(name: str) -> Format:
 
 
 def file_of(path: Path, name: str) -> Path:
-    """What to read: `path`, or for `package` the installed package's file. Raises UserError where it is not."""
+    """What to read: `path`, or for `package` the installed package's file. Raises UserError where it is
+    not."""
     return chitchat.package_file() if name == "chitchat" and path == Path("package") else path

@@ -1,9 +1,9 @@
 """Recorded talk into the interaction log, past the segments: few Delta commits for many events.
 
-Files are cut into blocks; each is parsed into a table of events, here or by tasks of Ray Data; this process takes
-the tables in the order of the files, drops what the log holds already, and commits. Each commit takes the
-committer's lease for itself, so replicas' events go on coming in between. Killed anywhere and run again, it
-goes through the same events in the same order, and adds those that are missing.
+Files are cut into blocks; each is parsed into a table of events, here or by tasks of Ray Data; this process
+takes the tables in the order of the files, drops what the log holds already, and commits. Each commit takes
+the committer's lease for itself, so replicas' events go on coming in between. Killed anywhere and run again,
+it goes through the same events in the same order, and adds those that are missing.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -175,8 +175,8 @@ class _Run:
             self.rejected.append((line, reason if len(self.files) == 1 else f"{file.name}: {reason}"))
         if self.strict:
             raise UserError(
-                f"{file}, line {line}: {reason}. Nothing after it was taken in; mend the line, or leave --strict "
-                "away to go past it. Running it again adds nothing twice."
+                f"{file}, line {line}: {reason}. Nothing after it was taken in; mend the line, or leave "
+                "--strict away to go past it. Running it again adds nothing twice."
             )
 
 

@@ -23,8 +23,9 @@ _TABLES_BYTES = 64_000_000  # Ray Data joins a task's tables up to this
 def parse_blocks(blocks: Sequence[Block]) -> Iterator[pa.Table]:
     """Tables of PARSED_SCHEMA in the order of `blocks`, whatever order they were parsed in.
 
-    Uses the Ray that is running, else starts one here for as long as it takes. As many blocks are under way as
-    there are cores and memory; finished ones wait in the object store, and while it is full no new ones start.
+    Uses the Ray that is running, else starts one here for as long as it takes. As many blocks are under way
+    as there are cores and memory; finished ones wait in the object store, and while it is full no new ones
+    start.
     """
     with _running():
         context = ray.data.DataContext.get_current().copy()
@@ -52,7 +53,8 @@ def _parse(blocks: pa.Table) -> Iterator[pa.Table]:
 
 
 def _tasks() -> int:
-    """Tasks at once: the CPUs of the cluster; on one machine no more than it has cores, whatever was declared."""
+    """Tasks at once: the CPUs of the cluster; on one machine no more than it has cores, whatever was
+    declared."""
     cpus = int(ray.cluster_resources().get("CPU", 1))
     alone = sum(node["Alive"] for node in ray.nodes()) == 1
     return max(1, min(cpus, os.cpu_count() or 1) if alone else cpus)

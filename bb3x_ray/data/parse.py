@@ -75,8 +75,8 @@ def _blocks(its: Format, number: int, file: Path, root: Path) -> list[Block]:
     if its.add is None or begin == b"[":
         if size > WHOLE_BYTES:
             raise UserError(
-                f"{file} is one JSON value of more than {WHOLE_BYTES // 1_000_000} MB, which must be read whole: "
-                "write it as one object a line."
+                f"{file} is one JSON value of more than {WHOLE_BYTES // 1_000_000} MB, which must be read "
+                "whole: write it as one object a line."
             )
         return [Block(its.name, number, str(file), "whole", 0, size, size, chunk)]
     if is_gzip(file):

@@ -2,9 +2,9 @@
 
     353,000 conversations, 6.2 million utterances, 100 chunks (test 0–2, valid 3–5, train 6–99)
 
-Who wrote what, how often people come back, thumbs and their reasons, safety and reward annotations, crowdworkers'
-marks, memories, search with five documents of 100 words in a tenth of the bot's turns: all drawn from one seed per
-chunk, so the same numbers give the same bytes, whatever wrote them beside.
+Who wrote what, how often people come back, thumbs and their reasons, safety and reward annotations,
+crowdworkers' marks, memories, search with five documents of 100 words in a tenth of the bot's turns: all
+drawn from one seed per chunk, so the same numbers give the same bytes, whatever wrote them beside.
 """
 
 import random
@@ -116,6 +116,7 @@ def _bot(
 ) -> dict[str, Any]:
     draw = rng.random()
     searches = draw < 0.1
+    reward = "ok" if draw > 0.15 else "notok"
     thumb = rng.random()
     if rng.random() < 0.2 and len(memories) < 32:
         memories.append(f"Person 1's Persona: {rng.choice(known.memories)}")
@@ -139,5 +140,5 @@ def _bot(
         "previous_interaction_failure": None,
         "from_model_crash": False,
         "safety": _OK,
-        "reward": f"Predicted class: __{'ok' if draw > 0.15 else 'notok'}__ with probability: {0.5 + draw / 2:.2f}",
+        "reward": f"Predicted class: __{reward}__ with probability: {0.5 + draw / 2:.2f}",
     }

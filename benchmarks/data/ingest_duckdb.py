@@ -1,6 +1,8 @@
-"""DuckDB reads the release's files into one Parquet file: `python -m benchmarks.data.ingest_duckdb FOLDER OUT`.
+"""DuckDB reads the release's files into one Parquet file: `python -m benchmarks.data.ingest_duckdb FOLDER
+OUT`.
 
-Its schema is told, since finding it out would read part of the files twice; one row a conversation, as they come.
+Its schema is told, since finding it out would read part of the files twice; one row a conversation, as they
+come.
 """
 
 import os

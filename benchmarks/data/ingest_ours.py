@@ -1,4 +1,5 @@
-"""Our ingest of the release's files: `python -m benchmarks.data.ingest_ours FOLDER ROOT`. Ray's start counts."""
+"""Our ingest of the release's files: `python -m benchmarks.data.ingest_ours FOLDER ROOT`. Ray's start
+counts."""
 
 import sys
 from dataclasses import asdict

@@ -193,6 +193,6 @@ def test_bad_files_end_in_one_sentence(tmp_path: Path, storage: Storage) -> None
         ingest(storage, empty, "convai2")
     with pytest.raises(UserError, match="line 1"):
         ingest(storage, garbage, "convai2")
-    with pytest.raises(UserError, match="unknown format 'csv': the formats are convai2"):
+    with pytest.raises(UserError, match="unknown format 'csv': the formats are bb3, "):
         ingest(storage, garbage, "csv")
     assert head(storage) == 0

@@ -74,8 +74,8 @@ def _conversation(name: str, entry: dict[str, Any]) -> ChitchatConversation:
 def read(path: Path, on_reject: OnReject) -> Iterator[Event]:
     """Events of every conversation of the package's `dataset.json`; a bad one is reported as a whole.
 
-    Both sides are people. The mean of what was asked about the talk, 1 to 10, becomes an annotation from 1 to 5;
-    `details` keep the answers. Raises UserError when the file is no such object.
+    Both sides are people. The mean of what was asked about the talk, 1 to 10, becomes an annotation from 1 to
+    5; `details` keep the answers. Raises UserError when the file is no such object.
     """
     try:
         data = json.loads(file_bytes(path).decode("utf-8-sig"))

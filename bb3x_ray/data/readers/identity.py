@@ -13,7 +13,8 @@ def fingerprint(value: Any) -> str:
 
 
 def microseconds(value: Any) -> int:
-    """Of a time in ISO 8601 (UTC where it says nothing else), or of seconds since 1970; 0 for anything else."""
+    """Of a time in ISO 8601 (UTC where it says nothing else), or of seconds since 1970; 0 for anything
+    else."""
     if isinstance(value, bool):
         return 0
     if isinstance(value, int | float):

@@ -1,4 +1,5 @@
-"""One line of JSON, strictly: what the log could not hold is refused here, with a reason that quotes nothing."""
+"""One line of JSON, strictly: what the log could not hold is refused here, with a reason that quotes
+nothing."""
 
 import json
 from typing import Any
@@ -9,7 +10,8 @@ import orjson
 def parse(line: bytes) -> dict[str, Any]:
     """The JSON object of a line. Raises ValueError with the reason.
 
-    orjson takes valid UTF-8 without lone surrogates, NaN or infinity only, so no text needs to be checked again.
+    orjson takes valid UTF-8 without lone surrogates, NaN or infinity only, so no text needs to be checked
+    again.
     """
     try:
         record = orjson.loads(line)

@@ -50,8 +50,8 @@ def file_bytes(path: Path) -> bytes:
                 length += len(piece)
                 if length > UNPACKED_BYTES:
                     raise UserError(
-                        f"{path} unpacks to more than {UNPACKED_BYTES // 1_000_000} MB, which must be read whole: "
-                        "write it as one object a line."
+                        f"{path} unpacks to more than {UNPACKED_BYTES // 1_000_000} MB, which must be read "
+                        "whole: write it as one object a line."
                     )
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise UserError(f"{path}: the compressed file is damaged: fetch it again.") from None

@@ -1,15 +1,17 @@
 """Open WebUI's feedback export (Admin, Evaluations, Feedback): one array of ratings, each with its chat.
 
     [{"id": …, "user_id": …, "type": "rating",
-      "data": {"rating": -1, "model_id": …, "reason": "not_factually_correct", "comment": …, "tags": [], "details": {}},
+      "data": {"rating": -1, "model_id": …, "reason": "not_factually_correct", "comment": …,
+               "tags": [], "details": {}},
       "meta": {"chat_id": …, "message_id": …, "arena": …, "tags": []},
       "snapshot": {"chat": {"id": …, "chat": {"history": {"currentId": …, "messages": {
-          "<id>": {"id": …, "parentId": …, "role": "user", "content": …, "timestamp": 1700000000, "model": …}}}}}},
+          "<id>": {"id": …, "parentId": …, "role": "user", "content": …, "timestamp": 1700000000,
+                   "model": …}}}}}},
       "created_at": …, "updated_at": …}]
 
 A chat is a tree, since replies can be asked for again. A rating becomes the conversation that led to its
-message: from the root to the rated reply. Two ratings within one chat give two conversations, of which one may
-begin like the other; that way neither depends on what was rated later.
+message: from the root to the rated reply. Two ratings within one chat give two conversations, of which one
+may begin like the other; that way neither depends on what was rated later.
 """
 
 import json
@@ -31,8 +33,8 @@ _RATINGS = {1: 1, "1": 1, -1: -1, "-1": -1}
 
 
 def read(path: Path, on_reject: OnReject) -> Iterator[Event]:
-    """Events of every rating; a bad entry is reported as a whole. A draw or a rating taken back gives a feedback
-    without rating. Raises UserError when the file is missing or empty."""
+    """Events of every rating; a bad entry is reported as a whole. A draw or a rating taken back gives a
+    feedback without rating. Raises UserError when the file is missing or empty."""
     for line, record in records(path, ("data",), on_reject):
         try:
             events = _events(record)

@@ -5,9 +5,9 @@
      "id": …, "user": …, "model": …, "created": 1700000000}
 
 All but `messages` may be missing. `rating` is 1, -1, true or false; at the top of the line it (or `label`, as
-in preference sets) is about the last reply. `content` may be a list of parts, of which the texts count. What is
-neither user nor assistant (system prompts, tools) and calls of tools are no turns: the next message's `details`
-keep them.
+in preference sets) is about the last reply. `content` may be a list of parts, of which the texts count. What
+is neither user nor assistant (system prompts, tools) and calls of tools are no turns: the next message's
+`details` keep them.
 """
 
 import json

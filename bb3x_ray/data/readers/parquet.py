@@ -43,7 +43,8 @@ def blocks(number: int, file: Path) -> list[Block]:
 
 
 def read(block: Block) -> tuple[pa.Table, list[tuple[int, str, str]]]:
-    """(good rows as PARSED_SCHEMA, (row number within the block, reason, the row as JSON) of the bad ones)."""
+    """(good rows as PARSED_SCHEMA, (row number within the block, reason, the row as JSON) of the bad
+    ones)."""
     with pq.ParquetFile(block.path) as file:
         there = [name for name in COLUMNS if name in file.schema_arrow.names]
         table = file.read_row_groups(list(range(block.start, block.end)), columns=there)
@@ -51,8 +52,8 @@ def read(block: Block) -> tuple[pa.Table, list[tuple[int, str, str]]]:
         events = _as_events(table)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
         raise UserError(
-            f"{block.path}: a column has a type that an event's cannot be made of: compare the file's schema with "
-            "that of the log."
+            f"{block.path}: a column has a type that an event's cannot be made of: compare the file's schema "
+            "with that of the log."
         ) from None
     bad = _reasons(events)
     good = pc.is_null(bad)
