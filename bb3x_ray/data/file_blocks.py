@@ -9,8 +9,9 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 from bb3x_ray.schemas.errors import UserError
 
@@ -20,6 +21,7 @@ LINE_BYTES = 64_000_000
 # A JSON array is parsed whole, at about ten times its size.
 WHOLE_BYTES = 500_000_000
 
+OpenFile = BufferedReader | gzip.GzipFile
 Kind = Literal["lines", "gzip", "whole", "row_groups"]
 
 
@@ -87,14 +89,15 @@ def first_byte(path: Path) -> bytes:
             for _ in range(16):
                 if not (piece := file.read(65_536)):
                     return b""
-                if start := piece.removeprefix(b"\xef\xbb\xbf").strip(b" \t\r\n\x00"):
+                start = piece.removeprefix(b"\xef\xbb\xbf").strip(b" \t\r\n")
+                if start.strip(b"\x00 \t\r\n"):
                     return start[:1]
     except (EOFError, gzip.BadGzipFile, zlib.error):
         return b"?"  # damaged: reading it says where
     return b""
 
 
-def open_binary(path: Path) -> IO[bytes]:
+def open_binary(path: Path) -> OpenFile:
     return gzip.open(path, "rb") if is_gzip(path) else path.open("rb")
 
 
@@ -110,7 +113,7 @@ def lines_of(block: Block, step: int = BLOCK_BYTES) -> Iterator[Lines]:
             yield from _split(file, block.end - at, step)
 
 
-def _skip_line(file: IO[bytes], start: int, end: int) -> int:
+def _skip_line(file: OpenFile, start: int, end: int) -> int:
     """From `start` - 1 on to where the next line begins; that place, or `end` when none begins before."""
     at = file.seek(start - 1)
     while at < end:
@@ -121,7 +124,7 @@ def _skip_line(file: IO[bytes], start: int, end: int) -> int:
     return end
 
 
-def _split(file: IO[bytes], length: int | None, step: int) -> Iterator[Lines]:
+def _split(file: OpenFile, length: int | None, step: int) -> Iterator[Lines]:
     """Lines that begin in the next `length` bytes of `file` (None: in all of it)."""
     left = length
     while left is None or left > 0:
@@ -143,12 +146,12 @@ def _split(file: IO[bytes], length: int | None, step: int) -> Iterator[Lines]:
             return
 
 
-def _read(file: IO[bytes], wanted: int) -> tuple[bytes, str]:
+def _read(file: OpenFile, wanted: int) -> tuple[bytes, str]:
     """Up to `wanted` bytes, and why there will be no more."""
     pieces = []
     while wanted > 0:
         try:
-            piece = file.read(min(wanted, 1 << 20))
+            piece = file.read1(min(wanted, 1 << 20))  # `read` would lose what came before an error
         except EOFError:
             return b"".join(pieces), "the compressed file ends too early"
         except (gzip.BadGzipFile, zlib.error):
@@ -160,7 +163,7 @@ def _read(file: IO[bytes], wanted: int) -> tuple[bytes, str]:
     return b"".join(pieces), ""
 
 
-def _line_end(file: IO[bytes]) -> tuple[bytes, bool, str, int]:
+def _line_end(file: OpenFile) -> tuple[bytes, bool, str, int]:
     """(the rest of the line under way, whether it was too long and dropped, why there is no more, length)."""
     pieces: list[bytes] = []
     length, cut, broken = 0, False, ""

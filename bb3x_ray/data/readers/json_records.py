@@ -64,7 +64,7 @@ def _lines(text: str, keys: tuple[str, ...], on_reject: OnReject) -> Iterator[tu
             continue
         try:
             record = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             on_reject(number, _reason(error), line)
             continue
         if _has(record, keys):
@@ -92,7 +92,7 @@ def _array(
         try:
             record, end = decoder.raw_decode(text, at)
             reason = "" if _has(record, keys) else f"no field {keys[0]!r}"
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             reason, end = _reason(error), _resynchronise(decoder, text, at + 1, keys)
         if reason:
             on_reject(line, f"element {element}: {reason}", text[at:end].rstrip(_GAP))
@@ -108,7 +108,7 @@ def _resynchronise(decoder: json.JSONDecoder, text: str, at: int, keys: tuple[st
     while (at := text.find("{", at)) >= 0:
         try:
             record, end = decoder.raw_decode(text, at)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):
             at += 1
             continue
         if _has(record, keys):
@@ -125,4 +125,4 @@ def _reason(error: Exception) -> str:
     """Says what is wrong without quoting the text."""
     if isinstance(error, json.JSONDecodeError):
         return f"not valid JSON: {error.msg.lower()} at column {error.colno} of line {error.lineno}"
-    return "nested too deeply"
+    return "nested too deeply" if isinstance(error, RecursionError) else "a number is too long"
