@@ -76,7 +76,13 @@ def test_a_damaged_compressed_file_gives_what_came_before(tmp_path: Path) -> Non
 
 def test_the_first_byte_tells_an_array_from_lines(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
-    for content, begin in ((b"\xef\xbb\xbf \n[1]", b"["), (b'{"a": 1}', b"{"), (b" \n\x00", b""), (b"\x00\n[1]", b"\x00"), (b"", b"")):
+    for content, begin in (
+        (b"\xef\xbb\xbf \n[1]", b"["),
+        (b'{"a": 1}', b"{"),
+        (b" \n\x00", b""),
+        (b"\x00\n[1]", b"\x00"),
+        (b"", b""),
+    ):
         path.write_bytes(content)
         assert first_byte(path) == begin
     packed = tmp_path / "x.json.gz"

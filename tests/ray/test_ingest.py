@@ -1,12 +1,14 @@
 """Blocks parsed by Ray Data: the same log as in one process, also when the ingest is killed on the way."""
 
+import contextlib
 import os
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from bb3x_ray.data import ingest as ingest_module
@@ -61,19 +63,20 @@ def test_killed_on_the_way_and_run_again(
     ray_cluster: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed, whole = Storage(tmp_path / "killed"), Storage(tmp_path / "whole")
-    process = subprocess.Popen(
+    driver: Any = psutil.Popen(
         [sys.executable, "-c", KILLED, str(killed.root), str(folder)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        start_new_session=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    try:
-        while process.poll() is None and head(killed) == 0:
-            time.sleep(0.02)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    while head(killed) == 0:
+        assert driver.poll() is None, "it ended before it was killed"
+        time.sleep(0.02)
+    below = driver.children(recursive=True)  # its Ray would go with it, but not at once
+    for process in (driver, *below):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs([driver, *below])
     taken = head(killed)
     assert 0 < taken < 3999 * 3
     monkeypatch.setattr(ingest_module, "SMALL_BYTES", 0)
