@@ -148,7 +148,7 @@ def _split(file: OpenFile, length: int | None, step: int) -> Iterator[Lines]:
 
 def _read(file: OpenFile, wanted: int) -> tuple[bytes, str]:
     """Up to `wanted` bytes, and why there will be no more."""
-    pieces = []
+    pieces: list[bytes] = []
     while wanted > 0:
         try:
             piece = file.read1(min(wanted, 1 << 20))  # `read` would lose what came before an error
