@@ -20,8 +20,8 @@ from bb3x_ray.data.reject_file import RejectFile
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.storage import Storage
 
-# Below this, starting Ray would take longer than the reading.
-SMALL_BYTES = 16_000_000
+# One process reads about 70 MB/s; below this, Ray would hardly have started by the time it is done.
+SMALL_BYTES = 250_000_000
 _PACKED = 6  # how much larger a .gz is unpacked, about
 _COMMIT_BYTES = 256_000_000
 _SHOWN = 1000  # rejected entries that a report holds; the file under rejects/ holds all

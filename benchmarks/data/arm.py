@@ -1,4 +1,4 @@
-"""One run of one arm, in a process of its own: its seconds, and the memory of all its processes together."""
+"""One run of one arm, in a process of its own: its seconds, and what all its processes together took."""
 
 import json
 import os
@@ -16,9 +16,12 @@ _EVERY_SECONDS = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """`peak_bytes` is the highest sum of proportional set sizes: what processes share counts once."""
+    """cpu_seconds  of all processes, to a quarter of a second each; what else runs hardly matters to it
+    peak_bytes   the highest sum of proportional set sizes: what processes share counts once
+    """
 
     seconds: float
+    cpu_seconds: float
     peak_bytes: int
     said: dict[str, Any]
 
@@ -36,7 +39,7 @@ def run(module: str, *arguments: str) -> Measured:
     if code or not lines:
         raise SystemExit(f"bench-data: {module} failed ({code})")
     said = json.loads(lines[-1])
-    return Measured(said["seconds"], watch.peak, said)
+    return Measured(said["seconds"], sum(watch.cpu.values()), watch.peak, said)
 
 
 def _environment() -> dict[str, str]:
@@ -51,6 +54,7 @@ class _Watch:
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
         self.peak = 0
+        self.cpu: dict[int, float] = {}
 
     def start(self) -> None:
         self._thread.start()
@@ -61,24 +65,30 @@ class _Watch:
 
     def _look(self) -> None:
         while not self._done.is_set():
-            self.peak = max(self.peak, sum(map(_pss, _family(self._pid))))
+            family = _family(self._pid)
+            self.cpu |= family
+            self.peak = max(self.peak, sum(map(_pss, family)))
             self._done.wait(_EVERY_SECONDS)
 
 
-def _family(pid: int) -> set[int]:
+def _family(pid: int) -> dict[int, float]:
+    """The process and all below it -> the CPU seconds that each has had."""
     parents: dict[int, int] = {}
+    seconds: dict[int, float] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 stat = (entry / "stat").read_text()
             except OSError:  # it ended meanwhile
                 continue
-            parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
+            fields = stat.rpartition(")")[2].split()
+            parents[int(entry.name)] = int(fields[1])
+            seconds[int(entry.name)] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     family, grown = {pid}, True
     while grown:
         more = {child for child, parent in parents.items() if parent in family} - family
         family, grown = family | more, bool(more)
-    return family
+    return {one: seconds[one] for one in family if one in seconds}
 
 
 def _pss(pid: int) -> int:

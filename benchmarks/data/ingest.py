@@ -26,11 +26,13 @@ def measure(folder: Path, aside: Path, repeats: int) -> list[Goal]:
     seconds, events = statistics.median(run.seconds for run in ours), ours[0].said["events_new"]
     their_seconds = statistics.median(run.seconds for run in theirs)
     their_peak = max(run.peak_bytes for run in theirs)
+    cpu, their_cpu = (statistics.median(run.cpu_seconds for run in runs) for runs in (ours, theirs))
     return [
         Goal("conversations, events, GB", f"{ours[0].said['conversations']}, {events}, {size / 1e9:.2f}"),
         Goal("ingest, s (µs an event)", f"{seconds:.1f} ({seconds / events * 1e6:.1f})"),
         Goal(f"DuckDB {theirs[0].said['version']} into Parquet, s", f"{their_seconds:.1f}"),
         Goal("ingest ÷ DuckDB, time", f"{ratio:.2f}", f"≤ {TIME_GOAL:g}", ratio <= TIME_GOAL),
+        Goal("CPU seconds, ours, DuckDB's, ratio", f"{cpu:.1f}, {their_cpu:.1f}, {cpu / their_cpu:.2f}"),
         Goal(
             "peak memory of all processes, GiB",
             f"{peak / 2**30:.2f}",
