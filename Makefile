@@ -4,7 +4,7 @@ export RAY_USAGE_STATS_ENABLED = 0
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev browser strace demo serve test test-slow check bench bench-train
+.PHONY: help setup setup-dev browser strace demo serve test test-slow check bench bench-train bench-data
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -55,6 +55,9 @@ test-slow: setup-dev ## the tests that take longer: every ZeRO stage, precision 
 
 bench-train: .venv/.bench ## a training step beside its peers: about half an hour, alone on the machine
 	$(BIN)/python -m benchmarks.train $(ARGS)
+
+bench-data: .venv/.bench ## the log at BlenderBot 3x's size: 6.2 million utterances, about 10 GB of disk
+	$(BIN)/python -m benchmarks.data $(ARGS)
 
 .venv/.bench: .venv/.run
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'

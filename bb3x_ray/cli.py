@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 import traceback
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -114,30 +115,60 @@ def serve(config: ConfigOption = LOCAL, overrides: Overrides = None) -> None:
 
 @app.command()
 def ingest(
-    file: Annotated[Path, typer.Argument(help="What to read.")],
-    format: Annotated[str, typer.Option(help="Its format: convai2.")] = "convai2",
+    file: Annotated[
+        Path,
+        typer.Argument(help="A file, or a folder of them; `package` for the installed chitchat-dataset."),
+    ],
+    format: Annotated[str, typer.Option(help="Its format: see `bb3x formats`.")] = "convai2",
     config: ConfigOption = Path("configs/recorded.yaml"),
     overrides: Overrides = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad entry.")] = False,
 ) -> None:
     """Take recorded conversations into the interaction log. The same file twice adds nothing.
 
-    Example: `bb3x ingest data_volunteers.json --format convai2`
+    Examples: `bb3x ingest data_volunteers.json --format convai2` · `bb3x ingest release/ --format bb3`
     """
     from bb3x_ray.config import load_config
 
     parsed = load_config(config, overrides)
+    from contextlib import nullcontext
+
+    from bb3x_ray.data.formats import file_of
     from bb3x_ray.data.ingest import ingest as take_in
+    from bb3x_ray.data.ingest import is_large
+    from bb3x_ray.data.ingest_progress import showing
     from bb3x_ray.storage import Storage
 
-    report = take_in(Storage(parsed.storage.root), file, format)
+    file = file_of(file, format)
+    ray: AbstractContextManager[None] = nullcontext()
+    if is_large(file, format):
+        from bb3x_ray.rounds.on_ray import connected
+
+        ray = connected(parsed.ray)
+    with ray, showing(f"ingest {file.name}") as on_progress:
+        report = take_in(Storage(parsed.storage.root), file, format, strict=strict, on_progress=on_progress)
     typer.echo(
         f"{report.conversations} conversations: {report.events_new} new events, {report.duplicates} known "
         f"already; {report.thumbs_up} thumbs up, {report.thumbs_down} down"
     )
     for line, reason in report.rejected[:20]:
         typer.echo(f"{file}, line {line}: left out, {reason}", err=True)
-    if report.rejected:
-        typer.echo(f"{len(report.rejected)} left out in all; they are kept under rejects/.", err=True)
+    if report.left_out:
+        typer.echo(f"{report.left_out} left out in all; they are kept under rejects/.", err=True)
+
+
+@app.command()
+def formats() -> None:
+    """List the formats of recorded talk, and which of them are read and written."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from bb3x_ray.data.formats import FORMATS
+
+    table = Table("format", "ingest", "export", "what it is")
+    for its in FORMATS.values():
+        table.add_row(its.name, "yes" if its.reads else "", "yes" if its.writes else "", its.about)
+    Console().print(table)
 
 
 @app.command()

@@ -13,9 +13,11 @@ import pytest
 from ray.exceptions import RayTaskError
 
 from bb3x_ray import cli
+from bb3x_ray.data.formats import FORMATS
 from bb3x_ray.registry import Registry
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.storage import Storage
+from tests.data.readers.release import talk, write
 from tests.language.base_models import make_base_model
 
 ROOT = Path(__file__).parents[1]
@@ -128,6 +130,26 @@ def test_ingest_of_an_unknown_format(bb3x: Command, tmp_path: Path) -> None:
     code, said = bb3x("ingest", str(file), "--format", "xml", "-c", LOCAL, f"storage.root={tmp_path / 's'}")
     assert code == 2 and "convai2" in said
     assert_one_sentence(said)
+
+
+def test_ingest_says_what_it_left_out_and_strict_stops_there(bb3x: Command, tmp_path: Path) -> None:
+    path = write(tmp_path / "chunk_1.jsonl", [talk(0), {"text {": 1}, talk(1)])
+    arguments = ("ingest", str(path), "--format", "bb3", "-c", LOCAL, f"storage.root={tmp_path / 'store'}")
+    code, said = bb3x(*arguments, "--strict")
+    assert code == 2 and f"{path}, line 2: not an object" in said and "text {" not in said
+    assert_one_sentence(said)
+    code, said = bb3x(*arguments)
+    assert code == 0 and f"{path}, line 2: left out, not an object" in said and "1 left out in all" in said
+
+
+def test_formats_says_who_reads_and_writes_each(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bb3x", "formats"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    said = capsys.readouterr().out
+    assert all(name in said for name in FORMATS) and "ingest" in said and "export" in said
 
 
 def test_import_of_a_folder_without_weights_leaves_nothing(bb3x: Command, tmp_path: Path) -> None:

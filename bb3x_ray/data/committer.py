@@ -17,25 +17,42 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.dataset as ds
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import (
+    ColumnProperties,
+    CommitProperties,
+    DeltaTable,
+    Transaction,
+    WriterProperties,
+    write_deltalake,
+)
 from deltalake.exceptions import DeltaError
 from filelock import FileLock, Timeout
 
 from bb3x_ray.data.event_rows import parse_line, to_table
 from bb3x_ray.data.inbox import INBOX, FolderInbox, Inbox, Segment, open_inbox
 from bb3x_ray.data.known_ids import KnownIds
+from bb3x_ray.data.parsed_rows import digests_in, digests_of
 from bb3x_ray.data.segments import DISK_FULL
 from bb3x_ray.data.table import APP_ID, IDS, create_table, head_of, open_table, scan, sync_newest
 from bb3x_ray.data.tombstones import Request, Tombstones, ask_for_erasure
 from bb3x_ray.schemas.errors import UserError
-from bb3x_ray.schemas.event import Event
+from bb3x_ray.schemas.event import EVENT_SCHEMA, Event
 from bb3x_ray.storage import Storage, fsync_path, read_json, write_atomic, write_json
 
 REJECTS = "rejects"
 _PLAN = "commit_plan.json"
 _BATCH_BYTES = 64_000_000  # segments committed together, so that memory stays bounded
 _LEASE_SECONDS = 120.0
+_FILE_BYTES = 2_000_000_000  # more than a commit: each is one file
+# Small row groups let readers hold little; a dictionary of what hardly repeats is work for nothing.
+_PLAIN = ColumnProperties(dictionary_enabled=False)
+_WRITER = WriterProperties(
+    max_row_group_size=65_536,
+    column_properties=dict.fromkeys(("event_id", "message_id", "text", "details"), _PLAIN),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,25 +84,44 @@ class LogTable:
         """Commit what is new of `events`, in their order. Returns how many that were."""
         stones = Tombstones(self._storage)
         events = [event for event in events if not stones.covers(event)]
-        mask = self._known.new([event.event_id for event in events])
-        fresh = [event for event, new in zip(events, mask, strict=True) if new]
-        if not fresh:
-            return 0
+        digests = digests_of(event.event_id for event in events)
+        new = self._known.new(digests)
+        fresh = [event for event, is_new in zip(events, new, strict=True) if is_new]
         for event in fresh:
             if event.kind == "erasure":
                 ask_for_erasure(self._storage, Request(event.person, event.at))
-        head = self.head + len(fresh)
+        return self._commit(to_table(fresh, self.head + 1), digests[new])
+
+    def append_rows(self, parsed: pa.Table) -> int:
+        """The same for columns of PARSED_SCHEMA without `about`, which were checked when they were made.
+
+        The commit is one file of the table, where a conversation's rows stand next to each other.
+        """
+        digests = digests_in(parsed["digest"])
+        new = self._known.new(digests) & ~Tombstones(self._storage).cover_rows(parsed)
+        rows = parsed.drop_columns("digest")
+        if not new.all():
+            rows, digests = rows.filter(pa.array(new)), digests[new]
+        numbers = pa.array(np.arange(self.head + 1, self.head + 1 + len(rows)))
+        return self._commit(rows.add_column(0, EVENT_SCHEMA.field("commit_seq"), numbers), digests)
+
+    def _commit(self, rows: pa.Table, digests: np.ndarray) -> int:
+        if not len(rows):
+            return 0
+        head = self.head + len(rows)
         write_deltalake(
             self._table,
-            to_table(fresh, self.head + 1),
+            rows,
             mode="append",
             schema_mode="merge",  # older tables lack the newer columns; their rows read as null
+            target_file_size=_FILE_BYTES,
+            writer_properties=_WRITER,
             commit_properties=CommitProperties(app_transactions=[Transaction(APP_ID, head)]),
         )
         sync_newest(self._storage, self._table)
-        self._known.add([event.event_id for event in fresh], head)
+        self._known.add(digests, head)
         self.head = head
-        return len(fresh)
+        return len(rows)
 
     def _ids_after(self, seq: int) -> list[str]:
         ids = scan(self._storage, self._table, ["event_id"], ds.field("commit_seq") > seq)["event_id"]

@@ -1,26 +1,36 @@
-"""Recorded talk into the interaction log, past the segments: one Delta commit for many events."""
+"""Recorded talk into the interaction log, past the segments: few Delta commits for many events.
 
-import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import islice
+Files are cut into blocks; each is parsed into a table of events, here or by tasks of Ray Data; this process
+takes the tables in the order of the files, drops what the log holds already, and commits. Each commit takes
+the committer's lease for itself, so replicas' events go on coming in between. Killed anywhere and run again,
+it goes through the same events in the same order, and adds those that are missing.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from bb3x_ray.data.committer import committing, write_rejects
-from bb3x_ray.data.readers import convai2
-from bb3x_ray.data.readers.json_records import OnReject
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bb3x_ray.data.committer import committing
+from bb3x_ray.data.file_blocks import Block
+from bb3x_ray.data.parse import About, cut, parse_block
+from bb3x_ray.data.reject_file import RejectFile
 from bb3x_ray.schemas.errors import UserError
-from bb3x_ray.schemas.event import Event
 from bb3x_ray.storage import Storage
 
-FORMATS: dict[str, Callable[[Path, OnReject], Iterator[Event]]] = {"convai2": convai2.read}
-
-_BATCH = 50_000  # events a commit
+# One process reads about 70 MB/s; below this, Ray would hardly have started by the time it is done.
+SMALL_BYTES = 250_000_000
+_PACKED = 6  # how much larger a .gz is unpacked, about
+_COMMIT_BYTES = 256_000_000
+_SHOWN = 1000  # rejected entries that a report holds; the file under rejects/ holds all
 
 
 @dataclass(frozen=True, slots=True)
 class IngestReport:
-    """`conversations` and thumbs are those of the file; `rejected` holds (line, reason)."""
+    """`conversations` and thumbs are those of the files; `rejected` holds the first (line, reason), of
+    `left_out` in all. Of several files, the reason begins with the file's name."""
 
     events_new: int
     duplicates: int
@@ -28,66 +38,147 @@ class IngestReport:
     thumbs_up: int
     thumbs_down: int
     rejected: list[tuple[int, str]]
+    left_out: int = 0
 
 
-def ingest(storage: Storage, path: str | Path, format: str) -> IngestReport:
-    """Take a file of recorded talk into the log; what the log already holds is not added again.
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an ingest is: bytes of the files, events read, entries left out."""
 
-    Damaged entries are reported with line and reason and kept under rejects/; the good ones count.
-    Raises UserError for an unknown format, and for a file that is missing, empty, or without one good
-    entry.
+    done: int
+    total: int
+    events: int
+    left_out: int
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def is_large(path: str | Path, format: str) -> bool:
+    """Whether reading it is worth the start of Ray. Raises UserError when there is nothing to read."""
+    return _is_large(cut(Path(path), format)[1])
+
+
+def ingest(
+    storage: Storage,
+    path: str | Path,
+    format: str,
+    *,
+    strict: bool = False,
+    on_progress: OnProgress | None = None,
+) -> IngestReport:
+    """Take a file, or all files of a folder, into the log; what the log already holds is not added again.
+
+    Damaged entries are reported with line and reason and kept under rejects/; the good ones count. With
+    `strict`, the first one ends it. Large inputs are read by the Ray that is running, or by one that is
+    started for it. Raises UserError for an unknown format, for a file that is missing, empty, or without one
+    good entry, and with `strict` for the first bad one.
     """
-    if format not in FORMATS:
-        raise UserError(f"unknown format {format!r}: the formats are {', '.join(sorted(FORMATS))}.")
     path = Path(path)
-    rejects: list[tuple[int, str, str]] = []
-    tally = _Tally()
-    events = FORMATS[format](path, lambda *reject: rejects.append(reject))
-    first = list(islice(events, _BATCH))
-    _keep_rejects(storage, path, format, rejects)
-    if not first:
+    files, blocks = cut(path, format)
+    with RejectFile(storage, path, format) as rejects:
+        run = _Run(storage, files, sum(block.size for block in blocks), rejects, strict, on_progress)
+        try:
+            for table in _tables(blocks):
+                run.take(table)
+            run.commit()
+        except UserError:
+            rejects.keep()
+            raise
+        rejects.keep()
+    if not run.events:
         raise UserError(
             f"{path}: not one entry could be read as {format} "
-            f"({_first_reasons(rejects)}): check the format and the file."
+            f"({_first_reasons(run.rejected)}): check the format and the file."
         )
-    new = 0
-    with committing(storage) as log:
-        batch = first
-        while batch:
-            new += log.append(batch)
-            tally.count(batch)
-            batch = list(islice(events, _BATCH))
-    _keep_rejects(storage, path, format, rejects)
     return IngestReport(
-        events_new=new,
-        duplicates=tally.events - new,
-        conversations=len(tally.conversations),
-        thumbs_up=tally.thumbs[1],
-        thumbs_down=tally.thumbs[-1],
-        rejected=[(line, reason) for line, reason, _ in rejects],
+        events_new=run.new,
+        duplicates=run.events - run.new,
+        conversations=run.conversations,
+        thumbs_up=run.thumbs_up,
+        thumbs_down=run.thumbs_down,
+        rejected=run.rejected,
+        left_out=run.left_out,
     )
 
 
-class _Tally:
-    def __init__(self) -> None:
-        self.events = 0
-        self.conversations: set[str] = set()
-        self.thumbs = {1: 0, -1: 0}
+def _tables(blocks: Sequence[Block]) -> Iterator[pa.Table]:
+    if not _is_large(blocks):
+        return (table for block in blocks for table in parse_block(block))
+    from bb3x_ray.data import on_ray  # only where it is needed: importing Ray takes seconds
 
-    def count(self, events: list[Event]) -> None:
+    return on_ray.parse_blocks(blocks)
+
+
+def _is_large(blocks: Iterable[Block]) -> bool:
+    return sum(b.size * (_PACKED if b.path.endswith(".gz") else 1) for b in blocks) >= SMALL_BYTES
+
+
+@dataclass(slots=True)
+class _Run:
+    """The tables of one ingest, on their way into the log."""
+
+    storage: Storage
+    files: list[Path]
+    total: int
+    reject_file: RejectFile
+    strict: bool
+    on_progress: OnProgress | None
+    new: int = 0
+    events: int = 0
+    conversations: int = 0
+    thumbs_up: int = 0
+    thumbs_down: int = 0
+    done: int = 0
+    left_out: int = 0
+    rejected: list[tuple[int, str]] = field(default_factory=list)
+    _waiting: list[pa.Table] = field(default_factory=list)
+    _waiting_bytes: int = 0
+    _lines: tuple[int, int] = (0, 0)  # file, and how many of its lines earlier blocks held
+
+    def take(self, table: pa.Table) -> None:
+        """The next table, in the order of the files."""
+        is_event = pc.is_null(table["about"])
+        events = table.filter(is_event).drop_columns("about")  # a copy: the original lies in Ray's memory
         self.events += len(events)
-        for event in events:
-            self.conversations.add(event.conversation_id)
-            if event.kind == "feedback" and event.rating is not None:
-                self.thumbs[event.rating] += 1
+        if len(events):
+            self._waiting.append(events)
+            self._waiting_bytes += events.nbytes
+        for text in table["about"].drop_null().to_pylist():
+            self._tell(About.from_json(text))
+        if self._waiting_bytes >= _COMMIT_BYTES:
+            self.commit()
+        if self.on_progress:
+            self.on_progress(Progress(self.done, self.total, self.events, self.left_out))
+
+    def commit(self) -> None:
+        """Everything that was taken and is new goes into the log, as one commit."""
+        if self._waiting:
+            with committing(self.storage) as log:
+                self.new += log.append_rows(pa.concat_tables(self._waiting))
+            self._waiting, self._waiting_bytes = [], 0
+
+    def _tell(self, about: About) -> None:
+        self.done += about.bytes
+        self.conversations += about.conversations
+        self.thumbs_up += about.thumbs_up
+        self.thumbs_down += about.thumbs_down
+        before = self._lines[1] if self._lines[0] == about.file else 0
+        self._lines = about.file, before + about.lines
+        for line, reason, raw in about.rejects:
+            self._reject(self.files[about.file], before + line, reason, raw)
+
+    def _reject(self, file: Path, line: int, reason: str, raw: str) -> None:
+        self.left_out += 1
+        self.reject_file.add(str(file), line, reason, raw)
+        if len(self.rejected) < _SHOWN:
+            self.rejected.append((line, reason if len(self.files) == 1 else f"{file.name}: {reason}"))
+        if self.strict:
+            raise UserError(
+                f"{file}, line {line}: {reason}. Nothing after it was taken in; mend the line, or leave "
+                "--strict away to go past it. Running it again adds nothing twice."
+            )
 
 
-def _keep_rejects(storage: Storage, path: Path, format: str, rejects: list[tuple[int, str, str]]) -> None:
-    """One file per ingested path, so that ingesting it again replaces its rejects."""
-    if rejects:
-        name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
-        write_rejects(storage, f"{format}-{name}", rejects)
-
-
-def _first_reasons(rejects: list[tuple[int, str, str]]) -> str:
-    return "; ".join(f"line {line}: {reason}" for line, reason, _ in rejects[:3]) or "it holds no entries"
+def _first_reasons(rejected: list[tuple[int, str]]) -> str:
+    return "; ".join(f"line {line}: {reason}" for line, reason in rejected[:3]) or "it holds no entries"

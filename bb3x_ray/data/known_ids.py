@@ -7,7 +7,6 @@ cost n · log n altogether. A run's name says which commit_seq it covers; what a
 read from the table again, so the index can be deleted at any time.
 """
 
-import hashlib
 import os
 import uuid
 from collections.abc import Callable, Iterable, Sequence
@@ -15,9 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from bb3x_ray.data.parsed_rows import digests_of
 from bb3x_ray.storage import fsync_path
-
-_DIGEST = np.dtype("S16")
 
 # Event ids with commit_seq above the number given, in any order.
 ReadIds = Callable[[int], Iterable[str]]
@@ -25,11 +23,12 @@ ReadIds = Callable[[int], Iterable[str]]
 
 # First and last commit_seq that a run covers, and its file.
 Run = tuple[int, int, Path]
+# Event ids, or their digests.
+Ids = Sequence[str] | np.ndarray
 
 
-def digests(event_ids: Sequence[str]) -> np.ndarray:
-    """[N] digests of 128 bits: two ids that meet by chance would need more events than there will be."""
-    return np.array([hashlib.sha256(e.encode()).digest()[:16] for e in event_ids], dtype=_DIGEST)
+def _digests(ids: Ids) -> np.ndarray:
+    return ids if isinstance(ids, np.ndarray) else digests_of(ids)
 
 
 def covering_runs(folder: Path, head: int) -> tuple[list[Run], list[Path]]:
@@ -63,21 +62,23 @@ class KnownIds:
     def upto(self) -> int:
         return self._runs[-1][1] if self._runs else 0
 
-    def new(self, event_ids: Sequence[str]) -> np.ndarray:
-        """Boolean mask [N]: ids that the log does not hold, and that do not come earlier in `event_ids`."""
-        wanted = digests(event_ids)
-        new = np.zeros(len(wanted), dtype=bool)
-        new[np.unique(wanted, return_index=True)[1]] = True
+    def new(self, ids: Ids) -> np.ndarray:
+        """Boolean mask [N]: ids that the log does not hold, and that do not come earlier in `ids`."""
+        # Sorted, so that neighbours are looked up in neighbouring pages of a run.
+        digests, first = np.unique(_digests(ids), return_index=True)
+        unknown = np.ones(len(digests), dtype=bool)
         for _, _, path in self._runs:
             run = np.load(path, mmap_mode="r")
-            if len(run) and len(wanted):
-                place = np.minimum(np.searchsorted(run, wanted), len(run) - 1)
-                new &= run[place] != wanted
+            if len(run) and len(digests):
+                place = np.minimum(np.searchsorted(run, digests), len(run) - 1)
+                unknown &= run[place] != digests
+        new = np.zeros(len(ids), dtype=bool)
+        new[first[unknown]] = True
         return new
 
-    def add(self, event_ids: Sequence[str], head: int) -> None:
+    def add(self, ids: Ids, head: int) -> None:
         """Remember ids that were committed as (upto, head]."""
-        self._add_run(event_ids, head)
+        self._add_run(ids, head)
 
     def _covering_runs(self, head: int) -> list[Run]:
         runs, leftovers = covering_runs(self._folder, head)
@@ -85,14 +86,14 @@ class KnownIds:
             path.unlink()
         return runs
 
-    def _add_run(self, event_ids: Sequence[str], head: int) -> None:
+    def _add_run(self, ids: Ids, head: int) -> None:
         if head <= self.upto:
             return
-        first, run = self.upto + 1, np.sort(digests(event_ids))
+        first, run = self.upto + 1, np.sort(_digests(ids))
         merged = []
         while self._runs and self._runs[-1][1] - self._runs[-1][0] <= head - first:
             first, _, path = self._runs.pop()
-            run = np.sort(np.concatenate([np.load(path), run]))
+            run = np.sort(np.concatenate([np.load(path), run]), kind="stable")  # two sorted runs: a merge
             merged.append(path)
         path = self._folder / f"{first:015d}-{head:015d}.npy"
         aside = self._folder / f".{uuid.uuid4().hex}"

@@ -11,6 +11,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from bb3x_ray.data.event_rows import parse_line
 from bb3x_ray.schemas.event import Event
 from bb3x_ray.storage import Storage, read_json, write_json
@@ -52,6 +56,16 @@ class Tombstones:
         """Whether this was said before its person was erased. A request to erase covers nothing."""
         stone = self.of(event.person) if self._stones else None
         return stone is not None and event.at <= stone.at and event.kind != "erasure"
+
+    def cover_rows(self, rows: pa.Table) -> np.ndarray:
+        """[N] bool: the same of rows with `person` and `at`."""
+        covered = np.zeros(len(rows), dtype=bool)
+        for person in pc.unique(rows["person"]).to_pylist() if self._stones else ():
+            stone = self.of(person or "")
+            if stone is not None:
+                theirs = pc.and_(pc.equal(rows["person"], person), pc.less_equal(rows["at"], stone.at))
+                covered |= theirs.to_numpy(zero_copy_only=False)
+        return covered
 
     def covers_line(self, line: bytes) -> bool:
         """The same of an event as a segment's line; a line that is no event is not covered."""

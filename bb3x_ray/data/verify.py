@@ -16,7 +16,8 @@ from deltalake.exceptions import DeltaError
 
 from bb3x_ray.data.committer import REJECTS, inboxes, lease, read_lines
 from bb3x_ray.data.inbox import Inbox
-from bb3x_ray.data.known_ids import covering_runs, digests
+from bb3x_ray.data.known_ids import covering_runs
+from bb3x_ray.data.parsed_rows import digests_of
 from bb3x_ray.data.table import IDS, TABLE, data_files, head_of, open_table, stream
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.storage import MANIFEST, Storage, read_json
@@ -92,7 +93,7 @@ def _read_rows(storage: Storage, table: DeltaTable | None, damages: list[str]) -
     ids, seqs = [], []
     try:
         for batch in stream(storage, table, ["event_id", "commit_seq"]):
-            ids.append(digests(batch["event_id"].to_pylist()))
+            ids.append(digests_of(batch["event_id"].to_pylist()))
             seqs.append(batch["commit_seq"].to_numpy())
     except (OSError, pa.ArrowException, DeltaError) as error:
         damages.append(
@@ -155,7 +156,7 @@ def _check_archive(storage: Storage, places: list[Inbox], rows: _Rows, damages: 
             events, unreadable = read_lines(data)
             count += len(events)
             where = f"archive/{segment.name} of {place.address}"
-            lost = int((~_contains(rows.ids, digests([event.event_id for event in events]))).sum())
+            lost = int((~_contains(rows.ids, digests_of([event.event_id for event in events]))).sum())
             if lost:
                 damages.append(f"{where}: {lost} of its events are not in the table: {_RESTORE}.")
             for line, reason, raw in unreadable:

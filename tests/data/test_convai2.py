@@ -193,6 +193,15 @@ def test_bad_files_end_in_one_sentence(tmp_path: Path, storage: Storage) -> None
         ingest(storage, empty, "convai2")
     with pytest.raises(UserError, match="line 1"):
         ingest(storage, garbage, "convai2")
-    with pytest.raises(UserError, match="unknown format 'csv': the formats are convai2"):
+    with pytest.raises(UserError, match="unknown format 'csv': the formats are bb3, "):
         ingest(storage, garbage, "csv")
     assert head(storage) == 0
+
+
+def test_a_number_of_thousands_of_digits_is_a_reject(tmp_path: Path) -> None:
+    good, bad = json.dumps(dialog(1)), '{"dialog": ' + "9" * 5000 + "}"
+    for content in (f"{bad}\n{good}", f"[{bad},\n{good}]"):
+        path = tmp_path / "data.json"
+        path.write_text(content)
+        events, rejects = read(path)
+        assert conversations(events) == ["1"] and [line for line, _ in rejects] == [1]

@@ -32,7 +32,7 @@ def read(path: Path, on_reject: OnReject) -> Iterator[Event]:
     the dialog's start, one microsecond apart; 0 where the file gives none.
     Raises UserError when the file is missing or empty.
     """
-    for line, record in records(path, "dialog", on_reject):
+    for line, record in records(path, ("dialog",), on_reject):
         try:
             events = _events(record)
             for event in events:

@@ -1,0 +1,175 @@
+"""BlenderBot 3's deployment release: one conversation a line, in numbered chunks.
+
+    {"user_pseudo_id": …, "chat_id": …, "convo_id": …, "message_history": [
+        {"text": …, "sender": "human", "human_message_id": …, "safety": {"duo_safety": "__ok__", …}},
+        {"text": …, "sender": "bot", "bot_message_id": …, "is_liked": false, "is_disliked": true,
+         "dislike_type": …, "memories": …, "search_query": …, "reward": …, "mturk": {…}}, …]}
+
+The data card writes `Chatbot` and `Human`, and some keys in camel case (`isLiked`): both spellings are read
+alike. All that the release says of a message beside its text and sender goes into `details`, under the
+snake-case key. The release tells no times: messages are one microsecond apart.
+"""
+
+import hashlib
+import re
+from typing import Any
+
+import orjson
+
+from bb3x_ray.data.parsed_rows import Row
+
+SOURCE = "bb3"
+KEYS = ("message_history", "messageHistory")
+_BASIS = f"recorded:{SOURCE}"
+_IS_BOT = {"bot": True, "human": False, "Chatbot": True, "Human": False, "chatbot": True, "Bot": True}
+_BOT, _CANNED = f"{SOURCE}:bot", f"{SOURCE}:canned"
+_CAMEL = re.compile(r"[a-z]+(?:[A-Z][a-z0-9]*)+")
+_CHUNK = re.compile(r"(?:^|[^0-9a-zA-Z]|chunk)(\d{1,4})$")
+# What the release's words for a dislike mean in ours, by the first of these that occurs.
+_REASONS = (
+    ("topic", "off_topic"),
+    ("ignor", "off_topic"),
+    ("nonsens", "nonsensical"),
+    ("incorrect", "nonsensical"),
+    ("rude", "rude"),
+    ("inappropriate", "rude"),
+    ("spam", "spam"),
+    ("ads", "spam"),
+)
+
+
+class _SnakeKeys(dict[str, str]):
+    """Key -> key in snake case. What hostile files invent is not remembered for ever."""
+
+    def __missing__(self, key: str) -> str:
+        snake = re.sub(r"([A-Z])", r"_\1", key).lower() if _CAMEL.fullmatch(key) else key
+        if len(self) < 10_000:
+            self[key] = snake
+        return snake
+
+
+_SNAKE = _SnakeKeys()
+
+
+def chunk_of(name: str) -> int | None:
+    """Number of the chunk that a file or folder of this name (`chunk_17.jsonl.gz`) holds, or None."""
+    found = _CHUNK.search(name.split(".")[0])
+    return int(found[1]) if found else None
+
+
+def person_of(user_pseudo_id: Any) -> str:
+    """The log's pseudonym of a person of the release."""
+    return f"{SOURCE}-{_hash(f'person:{user_pseudo_id}')[:16]}"
+
+
+def add(record: dict[str, Any], rows: list[Row], chunk: int | None) -> None:
+    """Append the events of one conversation to `rows`.
+
+    Raises ValueError with the reason why it is none; `rows` may then hold some of its events.
+    """
+    history = record.get("message_history")
+    if history is None:
+        history = record.get("messageHistory")
+    if type(history) is not list or not history:
+        raise ValueError("message_history must be a list of messages")
+    conversation, person = _identity(record, history)
+    for index, message in enumerate(history):
+        if type(message) is not dict:
+            raise ValueError(f"message {index} must be an object")
+        details = {_SNAKE[key]: value for key, value in message.items()}
+        text, sender = details.pop("text", None), details.pop("sender", None)
+        if type(text) is not str:
+            raise ValueError(f"message {index}: text must be a string")
+        is_bot = _IS_BOT.get(sender) if type(sender) is str else None
+        if is_bot is None:
+            raise ValueError(f"message {index}: sender must be bot, human, Chatbot or Human")
+        _mend_annotations(details)
+        if not is_bot:
+            kind, name = "person", person
+        elif details.get("is_safety_controlled_response") or details.get("from_model_crash"):
+            kind, name = "canned", _CANNED
+        else:
+            kind, name = "external", _BOT
+        message_id = f"{conversation}-{index}"
+        about = _json(details, index) if details else None
+        # fmt: off
+        rows.append((
+            f"{conversation}/{index}", "message", index, conversation, person, SOURCE, _BASIS, False,
+            message_id, index, kind, name, text, None, None, (), "", chunk, about,
+        ))
+        # fmt: on
+        if is_bot and (details.get("is_liked") or details.get("is_disliked")):
+            rows += _thumb(details, index, conversation, person, message_id, chunk)
+
+
+def _thumb(
+    details: dict[str, Any], index: int, conversation: str, person: str, message_id: str, chunk: int | None
+) -> list[Row]:
+    """The thumb on a bot's message, at the message's own time; none where both thumbs are set."""
+    for key in ("is_liked", "is_disliked"):
+        if details.get(key) not in (True, False, None):
+            raise ValueError(f"message {index}: {key} must be true, false or null")
+    if details.get("is_liked") and details.get("is_disliked"):
+        return []  # it cannot be told which one stood; `details` keeps both
+    rating = 1 if details.get("is_liked") else -1
+    types = details.get("dislike_type") if rating == -1 else None
+    about = orjson.dumps({"dislike_type": types}).decode() if types else None
+    # fmt: off
+    return [(
+        f"{conversation}/{index}/thumb/{rating}", "feedback", index, conversation, person, SOURCE, _BASIS,
+        False, message_id, None, None, None, None, None, rating, reasons_of(types), "", chunk, about,
+    )]
+    # fmt: on
+
+
+def reasons_of(dislike_type: Any) -> tuple[str, ...]:
+    """Our reasons for the release's `dislike_type`: a text, several, or nothing."""
+    if not dislike_type:
+        return ()
+    given = dislike_type if isinstance(dislike_type, list) else [dislike_type]
+    lowered = [str(one).lower() for one in given]
+    ours = [next((ours for word, ours in _REASONS if word in one), "other") for one in lowered]
+    return tuple(dict.fromkeys(ours))
+
+
+def _mend_annotations(details: dict[str, Any]) -> None:
+    """Annotations that stand in an object of their own, or whose keys are in camel case."""
+    inner = details.get("annotations")
+    if type(inner) is dict:
+        del details["annotations"]
+        details.update({_SNAKE[key]: value for key, value in inner.items()})
+    safety = details.get("safety")
+    if type(safety) is dict and "duo_safety" not in safety:
+        details["safety"] = {_SNAKE[key]: value for key, value in safety.items()}
+
+
+def _json(details: dict[str, Any], index: int) -> str:
+    try:
+        return orjson.dumps(details).decode()
+    except TypeError:
+        raise ValueError(f"message {index}: nested too deeply") from None
+
+
+def _identity(record: dict[str, Any], history: list[Any]) -> tuple[str, str]:
+    """(conversation id, person). Ids of the release and how the talk began make it this conversation.
+
+    One that goes on in a later file stays the same; without ids, all that was said counts.
+    """
+    user = record.get("user_pseudo_id", record.get("userPseudoId"))
+    ids = (user, record.get("chat_id", record.get("chatId")), record.get("convo_id", record.get("convoId")))
+    for name, value in zip(("user_pseudo_id", "chat_id", "convo_id"), ids, strict=True):
+        if not isinstance(value, str | int | None):
+            raise ValueError(f"{name} must be a string or a number")
+    known = ids[1] is not None or ids[2] is not None
+    first = history[0]
+    begin = first.get("text") if type(first) is dict else None
+    try:
+        said = orjson.dumps([*ids, begin if known else history])
+    except TypeError:
+        raise ValueError("nested too deeply") from None
+    conversation = f"{SOURCE}-{hashlib.sha256(said).hexdigest()[:20]}"
+    return conversation, person_of(user) if user is not None else person_of(f"of {conversation}")
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

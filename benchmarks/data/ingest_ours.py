@@ -1,0 +1,21 @@
+"""Our ingest of the release's files: `python -m benchmarks.data.ingest_ours FOLDER ROOT`. Ray's start
+counts."""
+
+import sys
+from dataclasses import asdict
+
+from benchmarks.data.arm import report, timer
+
+
+def main(folder: str, root: str) -> None:
+    began = timer()
+    from bb3x_ray.data.ingest import ingest
+    from bb3x_ray.storage import Storage
+
+    done = ingest(Storage(root), folder, "bb3")
+    seconds = timer() - began
+    report(seconds, **{key: value for key, value in asdict(done).items() if key != "rejected"})
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
