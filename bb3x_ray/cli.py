@@ -135,6 +135,47 @@ def ingest(
 
 
 @app.command()
+def show(
+    view: Annotated[
+        str, typer.Argument(help="bot, human, bot-crowd, human-crowd, bot-standard, human-standard.")
+    ],
+    config: ConfigOption = Path("configs/recorded.yaml"),
+    overrides: Overrides = None,
+    split: Annotated[str | None, typer.Option(help="train, valid or test; else all.")] = None,
+    count: Annotated[int, typer.Option("-n", min=1, help="How many.")] = 5,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")] = False,
+) -> None:
+    """Print examples of a view of the interaction log: context, label, and what is known of the label.
+
+    Example: `bb3x show bot --split valid -n 5`
+    """
+    from bb3x_ray.config import load_config
+
+    parsed = load_config(config, overrides)
+    from collections import Counter
+    from json import dumps
+
+    from rich.console import Console
+
+    from bb3x_ray.data.show import first_examples, nothing_found, print_example
+    from bb3x_ray.data.views import check_split, view_named
+    from bb3x_ray.storage import Storage
+
+    wanted = view_named(view)
+    if split is not None:
+        check_split(split)
+    console, left_out, number = Console(highlight=False), Counter[str](), 0
+    found = first_examples(Storage(parsed.storage.root), wanted, split, count, left_out)
+    for number, example in enumerate(found, start=1):
+        if json:
+            typer.echo(dumps(example, ensure_ascii=False))
+        else:
+            print_example(example, number, console)
+    if not number:
+        typer.echo(nothing_found(wanted, split, left_out), err=True)
+
+
+@app.command()
 def plan(
     config: ConfigOption = LOCAL,
     overrides: Overrides = None,

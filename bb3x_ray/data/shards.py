@@ -182,7 +182,8 @@ class _Plan:
             skipped = frozenset(without.get(group, ()))
             if conversations > len(skipped):
                 files = [i for i, of in enumerate(self._group) if of == group]
-                mine = late.filter(pc.equal(late["group"], group)).select(SIDE_COLUMNS)
+                needed = pc.fill_null(pc.equal(late["group"], group), True)
+                mine = late.filter(needed).select(SIDE_COLUMNS)
                 yield _Part(files, None, skipped, mine)
 
     def _crossing_parts(self, crossing: pa.Table, late: pa.Table) -> Iterator[_Part]:
@@ -190,15 +191,17 @@ class _Plan:
         for number in np.unique(batch):
             ids = crossing["conversation_id"].filter(pa.array(batch == number)).combine_chunks()
             there = self._messages.filter(pc.is_in(self._messages["conversation_id"], ids))
-            mine = late.filter(pc.is_in(late["conversation_id"], ids)).select(SIDE_COLUMNS)
+            needed = pc.or_(pc.is_in(late["conversation_id"], ids), pc.is_null(late["group"]))
+            mine = late.filter(needed).select(SIDE_COLUMNS)
             files = sorted(set(there["file"].to_pylist()))
             yield _Part(files, frozenset(ids.to_pylist()), frozenset(), mine)
 
     def _late_rows(self, home: pa.Table) -> pa.Table:
         """Side rows that do not lie where their conversation is read, with the `group` that needs them.
 
-        Of a conversation that crosses all of them, with group -1. Feedback under an unknown conversation
-        is looked up by its message; what has no message yet is left out: it waits.
+        Of a conversation that crosses all of them, with group -1; what is said of all that a person ever
+        said has no conversation and is needed everywhere: its group is null. Feedback under an unknown
+        conversation is looked up by its message; what has no message yet is left out: it waits.
         """
         crosses = pc.not_equal(home["group_min"], home["group_max"])
         group = pc.if_else(crosses, pa.scalar(-1, pa.int32()), home["group_min"])
@@ -213,7 +216,8 @@ class _Plan:
             ids = stray["conversation_id"].filter(pc.equal(stray["file"], number)).combine_chunks()
             found.append(self._side_rows(number, ids))
         late = pa.concat_tables(found)
-        known = pc.is_valid(home_of(late["conversation_id"]))
+        whole_person = pc.equal(late["conversation_id"], "")
+        known = pc.or_(whole_person, pc.is_valid(home_of(late["conversation_id"])))
         late = pa.concat_tables([late.filter(known), self._found_by_message(late.filter(pc.invert(known)))])
         return late.append_column("group", home_of(late["conversation_id"]))
 
