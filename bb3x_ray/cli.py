@@ -176,6 +176,64 @@ def show(
 
 
 @app.command()
+def export(
+    out: Annotated[Path, typer.Argument(help="A new folder.")],
+    format: Annotated[str, typer.Option(help="bb3, trl, openai or parquet.")],
+    config: ConfigOption = Path("configs/recorded.yaml"),
+    overrides: Overrides = None,
+    view: Annotated[str | None, typer.Option(help="Examples of a view, not whole conversations.")] = None,
+    split: Annotated[str | None, typer.Option(help="train, valid or test; else all.")] = None,
+) -> None:
+    """Write consented conversations of the log for others, with a data card.
+
+    Example: `bb3x export talk --format openai`
+    """
+    from bb3x_ray.config import load_config
+
+    parsed = load_config(config, overrides)
+    from bb3x_ray.data.export import export as write_out
+    from bb3x_ray.data.views import check_split, view_named
+    from bb3x_ray.storage import Storage
+
+    if split is not None:
+        check_split(split)
+    wanted = view_named(view) if view is not None else None
+    report = write_out(Storage(parsed.storage.root), out, format, wanted, split)
+    typer.echo(f"{report.records} records of {report.conversations} conversations in {out}")
+    for reason, number in sorted(report.left_out.items()):
+        typer.echo(f"left out: {number} {reason}", err=True)
+
+
+@app.command()
+def analyze(
+    config: ConfigOption = Path("configs/recorded.yaml"),
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the plots and a page with all of it.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="The counts, for programs.")] = False,
+) -> None:
+    """What people said and thought of it: sizes, thumbs with reasons, safety, quality, lengths and times.
+
+    Example: `bb3x analyze --out analysis`
+    """
+    from bb3x_ray.config import load_config
+
+    parsed = load_config(config, overrides)
+    from rich.console import Console
+
+    from bb3x_ray.data.analysis import analyze as count
+    from bb3x_ray.data.analysis_report import print_report, write_report
+    from bb3x_ray.storage import Storage
+
+    found = count(Storage(parsed.storage.root))
+    if json:
+        Console().print_json(data=found.to_dict())
+    else:
+        print_report(found, Console(highlight=False))
+    if out is not None:
+        typer.echo(f"plots and page: {write_report(found, out)}", err=json)
+
+
+@app.command()
 def plan(
     config: ConfigOption = LOCAL,
     overrides: Overrides = None,

@@ -142,7 +142,7 @@ def examples(
     left_out = Counter() if left_out is None else left_out
     rows = consented(rows, left_out)
     if len(rows):
-        rows = _of_split(rows, split)
+        rows = of_split(rows, split)
     if not len(rows):
         return _table(rows, np.zeros(0, int), np.zeros(0, int), rows, with_turns)
     starts = first_rows(rows["conversation_id"])
@@ -194,8 +194,10 @@ def chunks(rows: pa.Table) -> np.ndarray:
     return numbers
 
 
-def _of_split(rows: pa.Table, split: str | None) -> pa.Table:
-    """With the column `split`; only the rows of `split` where one is given."""
+def of_split(rows: pa.Table, split: str | None) -> pa.Table:
+    """With the column `split`, if it is not there yet; only the rows of `split` where one is given."""
+    if "split" in rows.column_names:
+        return rows if split is None else rows.filter(pc.equal(rows["split"], split))
     number = chunks(rows)
     index = (number >= _FIRST_VALID).astype(np.int8) + (number >= _FIRST_TRAIN)
     names: tuple[Split, ...] = ("test", "valid", "train")
