@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -50,7 +51,7 @@ def print_example(example: dict[str, Any], number: int, console: Console) -> Non
     _print_turn(console, f"label, {side}", example["label"], "bold")
     rows = _info_rows(example)
     if rows and console.is_terminal:
-        table = Table(show_header=False, pad_edge=True)
+        table = Table(show_header=False, box=box.ROUNDED)
         table.add_column(style="cyan", no_wrap=True)
         table.add_column(overflow="fold")
         for name, value in rows:

@@ -1,102 +1,124 @@
 """One view with full contexts over all conversations: Ray Data over the log, against a plain Python loop.
 
-The loop does what ParlAI's teacher does with the release files: `json.loads` each line, and for every
-message of the side wanted join the earlier texts. Both arms make every example and look at its size, so
-that nothing is put off.
+    python -m benchmarks.data.view plain FOLDER    the release's files, `json` line by line in one process
+    python -m benchmarks.data.view ours ROOT       the log that these files were ingested into
+
+The loop does what ParlAI's teacher does: for every message of the bot it joins the earlier texts. Both arms
+make every example and look at its size, so that nothing is put off, and must find the same examples.
 """
 
 import json
+import statistics
+import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import pyarrow.compute as pc
-
-from bb3x_ray.data.on_ray.views import view_dataset
-from bb3x_ray.data.views import View
-from bb3x_ray.storage import Storage
+LABEL = "bot"
+GOAL = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class ViewArm:
-    """What an arm made, and how long it took. Two arms must agree on all but `seconds`.
+def measure(folder: Path, root: Path, repeats: int) -> list[Any]:
+    """Both arms by turns, `repeats` times; medians. `root`: a log that holds `folder` and nothing else."""
+    from benchmarks.data import arm, goals
 
-    context_bytes, label_bytes  UTF-8
-    """
+    plain, ours = [], []
+    for _ in range(repeats):
+        plain.append(arm.run("benchmarks.data.view", "plain", str(folder)))
+        ours.append(arm.run("benchmarks.data.view", "ours", str(root)))
+        check_same(plain[-1].said, ours[-1].said)
+    utterances = plain[0].said["utterances"]
+    theirs = statistics.median(utterances / run.seconds for run in plain)
+    mine = statistics.median(utterances / run.seconds for run in ours)
+    started = statistics.median(run.said["ray_start_seconds"] for run in ours)
+    ratio = mine / theirs
+    peak = max(run.peak_bytes for run in ours) / 2**30
+    return [
+        goals.Goal("utterances, examples", f"{utterances}, {plain[0].said['examples']}"),
+        goals.Goal("plain loop, utterances/s", f"{theirs:.0f}"),
+        goals.Goal(f"view, utterances/s (Ray's start counts: {started:.1f} s)", f"{mine:.0f}"),
+        goals.Goal("view ÷ plain loop", f"{ratio:.2f}", f"≥ {GOAL:g}", ratio >= GOAL),
+        goals.Goal("peak memory of all processes, GiB", f"{peak:.2f}", "≤ 6", peak <= 6),
+    ]
 
-    utterances: int
-    examples: int
-    context_bytes: int
-    label_bytes: int
-    seconds: float
 
-    @property
-    def utterances_per_second(self) -> float:
-        return self.utterances / self.seconds
+def check_same(plain: dict[str, Any], ours: dict[str, Any]) -> None:
+    """Raises ValueError where the arms did not make the same examples."""
+    keys = ("examples", "context_bytes", "label_bytes", "adversarial")
+    if any(plain[key] != ours[key] for key in keys):
+        raise ValueError(f"the arms disagree: plain {plain}, ours {ours}")
 
 
-def plain_loop(files: Sequence[Path], label: str = "bot") -> ViewArm:
-    """One process, the standard library's `json`, release files as `.jsonl`."""
+def plain_loop(folder: Path) -> dict[str, Any]:
+    """Sizes of what the loop made, and its `seconds`."""
     began = time.perf_counter()
-    utterances = examples = context_bytes = label_bytes = 0
-    for path in files:
+    utterances = 0
+    made = _Sizes()
+    for path in sorted(folder.glob("*.jsonl")):
         with path.open(encoding="utf-8") as lines:
             for line in lines:
                 conversation = json.loads(line)
                 history = conversation.pop("message_history")
                 utterances += len(history)
-                for example in _examples(conversation, history, label):
-                    examples += 1
-                    context_bytes += len(example["text"].encode())
-                    label_bytes += len(example["labels"][0].encode())
-    return ViewArm(utterances, examples, context_bytes, label_bytes, time.perf_counter() - began)
+                for example in _examples(conversation, history):
+                    made.add(example)
+    return {"seconds": time.perf_counter() - began, "utterances": utterances, **made.as_dict()}
 
 
-def _examples(conversation: dict, history: list[dict], label: str) -> list[dict]:
-    adversarial = any(
-        message["sender"].lower() == "human" and set(message["safety"].values()) != {"__ok__"}
-        for message in history
-        if message.get("safety")
-    )
-    made = []
+class _Sizes:
+    def __init__(self) -> None:
+        self.examples = self.context_bytes = self.label_bytes = self.adversarial = 0
+
+    def add(self, example: dict[str, Any]) -> None:
+        self.examples += 1
+        self.context_bytes += len(example["text"])  # made-up words are ASCII
+        self.label_bytes += len(example["labels"][0])
+        self.adversarial += example["adversarial_human"]
+
+    def as_dict(self) -> dict[str, int]:
+        return dict(vars(self))
+
+
+def _examples(conversation: dict[str, Any], history: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    adversarial = any(m["sender"] == "human" and not _is_safe(m["safety"]) for m in history)
     for index, message in enumerate(history):
-        is_human = message["sender"].lower() == "human"
-        if index and is_human == (label == "human"):
-            context = [earlier["text"] for earlier in history[:index]]
-            made.append(
-                {
-                    **conversation,
-                    "text": "\n".join(context),
-                    "labels": [message["text"]],
-                    "label_info": message,
-                    "adversarial_human": adversarial,
-                }
-            )
-    return made
+        if index and message["sender"] == LABEL:
+            yield {
+                **conversation,
+                "text": "\n".join([earlier["text"] for earlier in history[:index]]),
+                "labels": [message["text"]],
+                "label_info": message,
+                "adversarial_human": adversarial,
+            }
 
 
-def through_ray(storage: Storage, utterances: int, label: str = "bot") -> ViewArm:
-    """The same view out of the log. Ray must be running; `utterances` is how many the log holds."""
-    view = View(label, label)  # type: ignore[arg-type]
+def _is_safe(safety: dict[str, str]) -> bool:
+    return safety["duo_safety"] == "__ok__" and safety["string_matcher"] == "__ok__"
+
+
+def through_ray(root: Path) -> dict[str, Any]:
+    """Sizes of what came out of the view; `seconds` holds Ray's start, which is told apart too."""
     began = time.perf_counter()
-    examples = context_bytes = label_bytes = 0
-    for table in view_dataset(storage, view).iter_batches(batch_size=None, batch_format="pyarrow"):
-        examples += len(table)
-        context_bytes += pc.sum(pc.binary_length(table["context"])).as_py() or 0
-        label_bytes += pc.sum(pc.binary_length(table["label"])).as_py() or 0
-    return ViewArm(utterances, examples, context_bytes, label_bytes, time.perf_counter() - began)
+    import pyarrow.compute as pc
+    import ray
+
+    from bb3x_ray.data.on_ray.views import view_dataset
+    from bb3x_ray.data.views import VIEWS
+    from bb3x_ray.storage import Storage
+
+    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    started = time.perf_counter() - began
+    made = dict.fromkeys(("examples", "context_bytes", "label_bytes", "adversarial"), 0)
+    dataset = view_dataset(Storage(root), VIEWS[LABEL])
+    for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+        made["examples"] += len(table)
+        made["context_bytes"] += pc.sum(pc.binary_length(table["context"])).as_py() or 0
+        made["label_bytes"] += pc.sum(pc.binary_length(table["label"])).as_py() or 0
+        made["adversarial"] += pc.sum(table["adversarial_human"]).as_py() or 0
+    return {"seconds": time.perf_counter() - began, "ray_start_seconds": started, **made}
 
 
-def compare(storage: Storage, files: Sequence[Path], label: str = "bot") -> dict[str, object]:
-    """Both arms over the same conversations: `files` were ingested into `storage`, and nothing else.
-
-    Raises ValueError where the arms did not make the same examples.
-    """
-    plain = plain_loop(files, label)
-    ours = through_ray(storage, plain.utterances, label)
-    same = {k: v for k, v in asdict(plain).items() if k != "seconds"}
-    if same != {k: v for k, v in asdict(ours).items() if k != "seconds"}:
-        raise ValueError(f"the arms disagree: plain {plain}, ours {ours}")
-    ratio = ours.utterances_per_second / plain.utterances_per_second
-    return {"plain": asdict(plain), "ours": asdict(ours), "ratio": ratio}
+if __name__ == "__main__":
+    arm_of = {"plain": plain_loop, "ours": through_ray}[sys.argv[1]]
+    sys.stdout.write(json.dumps(arm_of(Path(sys.argv[2]))) + "\n")
