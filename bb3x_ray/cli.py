@@ -222,13 +222,14 @@ def analyze(
 
     from bb3x_ray.data.analysis import analyze as count
     from bb3x_ray.data.analysis_report import print_report, write_report
+    from bb3x_ray.rounds.console import WIDE
     from bb3x_ray.storage import Storage
 
     found = count(Storage(parsed.storage.root))
     if json:
         Console().print_json(data=found.to_dict())
     else:
-        print_report(found, Console(highlight=False))
+        print_report(found, Console(highlight=False, width=None if sys.stdout.isatty() else WIDE))
     if out is not None:
         typer.echo(f"plots and page: {write_report(found, out)}", err=json)
 

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,9 @@ import pyarrow.compute as pc
 
 from bb3x_ray.data.consented import consented, first_rows
 from bb3x_ray.data.data_card import CardCounts, data_card
-from bb3x_ray.data.export_formats import FORMATS
+from bb3x_ray.data.export_formats import FORMATS, Writer
 from bb3x_ray.data.shards import shards
-from bb3x_ray.data.views import View, of_split
+from bb3x_ray.data.views import View, of_split, wrong_name
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.event import EVENT_SCHEMA
 from bb3x_ray.storage import Storage, fsync_path
@@ -103,12 +102,10 @@ def export(
     return ExportReport(writer.records, counts.conversations, dict(left_out), cleaner.changed)
 
 
-def _format_named(name: str) -> Any:
-    if name in FORMATS:
-        return FORMATS[name]
-    near = get_close_matches(name.lower(), FORMATS, n=1, cutoff=0.3)
-    hint = f" Did you mean {near[0]}?" if near else ""
-    raise UserError(f"cannot export {name!r}: the formats are {', '.join(FORMATS)}.{hint}")
+def _format_named(name: str) -> type[Writer]:
+    if name not in FORMATS:
+        raise UserError(wrong_name("export format", name, FORMATS))
+    return FORMATS[name]
 
 
 @contextmanager

@@ -10,7 +10,7 @@ beyond a release: replies that a client only claims to have had are context and 
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
@@ -91,19 +91,22 @@ VIEWS = {
 
 def view_named(name: str) -> View:
     """Raises UserError, with the nearest name, for one that there is not."""
-    if name in VIEWS:
-        return VIEWS[name]
-    near = get_close_matches(name.lower().replace("_", "-"), VIEWS, n=1, cutoff=0.3)
-    hint = f" Did you mean {near[0]}?" if near else ""
-    raise UserError(f"there is no view {name!r}: the views are {', '.join(VIEWS)}.{hint}")
+    if name not in VIEWS:
+        raise UserError(wrong_name("view", name, VIEWS))
+    return VIEWS[name]
 
 
 def check_split(name: str) -> None:
     """Raises UserError, with the nearest name, for a split that there is not."""
     if name not in SPLITS:
-        near = get_close_matches(name, SPLITS, n=1, cutoff=0.3)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise UserError(f"there is no split {name!r}: the splits are {', '.join(SPLITS)}.{hint}")
+        raise UserError(wrong_name("split", name, SPLITS))
+
+
+def wrong_name(what: str, name: str, names: Iterable[str]) -> str:
+    """One sentence: the nearest of `names`, and all of them."""
+    near = get_close_matches(name.lower().replace("_", "-"), list(names), n=1, cutoff=0.3)
+    hint = f"did you mean {near[0]!r}? The" if near else "the"
+    return f"there is no {what} {name!r}: {hint} {what}s are {', '.join(names)}."
 
 
 def read_view(

@@ -223,7 +223,7 @@ def test_replies_that_a_client_only_claims_stay_out_of_whole_conversations(
 @pytest.mark.parametrize(
     ("about", "sentence"),
     [
-        ({"format": "opnai"}, "Did you mean openai"),
+        ({"format": "opnai"}, "did you mean 'openai'"),
         ({"format": "bb3", "view": VIEWS["bot"]}, "leave --view out"),
         ({"format": "trl", "view": VIEWS["human"]}, "a view of the bot"),
     ],
