@@ -8,6 +8,7 @@ make every example and look at its size, so that nothing is put off, and must fi
 """
 
 import json
+import os
 import statistics
 import sys
 import time
@@ -17,6 +18,7 @@ from typing import Any
 
 LABEL = "bot"
 GOAL = 2.0
+_OBJECT_STORE_BYTES = 800_000_000
 
 
 def measure(folder: Path, root: Path, repeats: int) -> list[Any]:
@@ -107,7 +109,14 @@ def through_ray(root: Path) -> dict[str, Any]:
     from bb3x_ray.data.views import VIEWS
     from bb3x_ray.storage import Storage
 
-    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(
+        address="local",
+        num_cpus=os.cpu_count(),
+        object_store_memory=_OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
     started = time.perf_counter() - began
     made = dict.fromkeys(("examples", "context_bytes", "label_bytes", "adversarial"), 0)
     dataset = view_dataset(Storage(root), VIEWS[LABEL])

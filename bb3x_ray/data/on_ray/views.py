@@ -1,6 +1,7 @@
 """Views through Ray Data: the shards of the log are read by tasks, on all cores or on a whole cluster."""
 
 import logging
+import os
 from collections.abc import Iterator
 
 import pyarrow as pa
@@ -13,7 +14,8 @@ from bb3x_ray.data.views import COLUMNS, KINDS, View, examples
 from bb3x_ray.storage import Storage
 
 # A task holds a batch of rows, the contexts made of it, and the block that it hands over.
-_TASK_MEMORY = 500_000_000
+_TASK_BYTES = 500_000_000
+_BLOCK_BYTES = 64_000_000  # Ray Data joins a task's tables up to this
 
 
 def view_dataset(
@@ -28,14 +30,19 @@ def view_dataset(
 
     Every node must see the storage root. Ray must be running.
     """
-    _quiet()
     plan = plan_shards(storage, COLUMNS, upto_seq, KINDS, shard_rows=shard_rows)
     read = ReadView([ray.put(shard) for shard in plan], view, split, with_turns)
-    numbers = ray.data.range(len(plan), override_num_blocks=max(1, len(plan)))
-    # One shard a task: a task that dies is repeated alone.
-    return numbers.map_batches(
-        read, batch_size=1, batch_format="pyarrow", num_cpus=1, memory=_TASK_MEMORY, zero_copy_batch=True
-    )
+    with ray.data.DataContext.current(_context()):
+        numbers = ray.data.range(len(plan), override_num_blocks=max(1, len(plan)))
+        # One shard a task: a task that dies is repeated alone.
+        return numbers.map_batches(
+            read,
+            batch_size=1,
+            batch_format="pyarrow",
+            num_cpus=1,
+            memory=_TASK_BYTES,
+            compute=ray.data.TaskPoolStrategy(size=_tasks()),
+        )
 
 
 class ReadView:
@@ -50,9 +57,18 @@ class ReadView:
                 yield examples(rows, self._view, self._split, with_turns=self._with_turns)
 
 
-def _quiet() -> None:
+def _context() -> ray.data.DataContext:
     """No progress bars: who calls shows progress, if anybody."""
-    context = ray.data.DataContext.get_current()
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context.target_max_block_size = _BLOCK_BYTES
+    return context
+
+
+def _tasks() -> int:
+    """Tasks at once: the cluster's CPUs; on one machine no more than it has cores, whatever was declared."""
+    cpus = int(ray.cluster_resources().get("CPU", 1))
+    alone = sum(node["Alive"] for node in ray.nodes()) == 1
+    return max(1, min(cpus, os.cpu_count() or 1) if alone else cpus)
