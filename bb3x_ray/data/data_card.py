@@ -149,8 +149,8 @@ def _what(format: str, view: View | None, split: str | None) -> str:
 
 def _split_table(counts: CardCounts) -> str:
     names = ("conversations", "human", "bot", "up", "down", "safety", "mturk")
-    heads = ("split", "conversations", "human messages", "bot messages", "thumbs up", "thumbs down")
-    heads += ("with safety annotations", "with crowd annotations")
+    heads = ["split", "conversations", "human messages", "bot messages", "thumbs up", "thumbs down"]
+    heads += ["with safety annotations", "with crowd annotations"]
     return _table(heads, ([split, *(counts.splits[split][name] for name in names)] for split in SPLITS))
 
 

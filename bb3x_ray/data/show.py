@@ -4,7 +4,7 @@ import json
 import textwrap
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
+from itertools import islice
 from typing import Any
 
 from rich import box
@@ -23,13 +23,8 @@ def first_examples(
     storage: Storage, view: View, split: str | None, count: int, left_out: Counter[str]
 ) -> Iterator[dict[str, Any]]:
     """The first `count` examples, in the order of the log, with `turns` and label_info as an object."""
-    if count < 1:
-        return
-    with closing(_rows(storage, view, split, left_out)) as rows:
-        for number, row in enumerate(rows, start=1):
-            yield {**row, "label_info": json.loads(row["label_info"])}
-            if number == count:
-                return
+    for row in islice(_rows(storage, view, split, left_out), count):
+        yield {**row, "label_info": json.loads(row["label_info"])}
 
 
 def _rows(
