@@ -98,35 +98,37 @@ def _quality(found: Analysis) -> Figure:
 
 
 def _lengths(found: Analysis) -> Figure:
-    figure, (left, right) = _figure(2, 3.6, "Lengths")
-    _histogram(left, found.turns, _HUMAN, "")
+    figure, (left, right) = _figure(2, 3.6, "Lengths; the last step holds all that are longer")
+    _histogram(left, {"": (found.turns, _HUMAN)})
     left.set_xlabel("messages of a conversation")
     left.set_ylabel("% of conversations")
-    for side, color in (("human", _HUMAN), ("bot", _BOT)):
-        _histogram(right, found.words[side], color, side)
+    _histogram(right, {"human": (found.words["human"], _HUMAN), "bot": (found.words["bot"], _BOT)})
     right.set_xlabel("words of a message")
     right.set_ylabel("% of messages")
     _legend(right)
     return figure
 
 
-def _histogram(axes: Axes, counts: Counter[int], color: str, label: str) -> None:
-    """Steps up to the 99th percentile, where the last one holds all that is longer."""
-    total = sum(counts.values())
-    if not total:
-        return
-    passed, last = 0, 1
-    for value in sorted(counts):
-        passed, last = passed + counts[value], max(value, 1)
-        if passed >= 0.99 * total:
-            break
-    width = max(1, -(-last // 40))
-    bins = Counter[int]()
-    for value, count in counts.items():
-        bins[min(value, last) // width] += count
+def _histogram(axes: Axes, lines: dict[str, tuple[Counter[int], str]]) -> None:
+    """label -> (counts, colour), with one width of steps for all, up to the longest 99th percentile."""
+    last = max(_percentile_99(counts) for counts, _ in lines.values())
+    width = -(-last // 40)
     edges = [number * width for number in range(last // width + 2)]
-    heights = [100 * bins[number] / total for number in range(last // width + 1)]
-    axes.stairs(heights, edges, fill=not label, color=color, label=label or None, lw=1.5)
+    for label, (counts, color) in lines.items():
+        bins, total = Counter[int](), max(1, sum(counts.values()))
+        for value, count in counts.items():
+            bins[min(value, last) // width] += count
+        heights = [100 * bins[number] / total for number in range(last // width + 1)]
+        axes.stairs(heights, edges, fill=not label, color=color, label=label or None, lw=1.5)
+
+
+def _percentile_99(counts: Counter[int]) -> int:
+    total, passed = sum(counts.values()), 0
+    for value in sorted(counts):
+        passed += counts[value]
+        if passed >= 0.99 * total:
+            return max(value, 1)
+    return 1
 
 
 def _times(found: Analysis) -> Figure:

@@ -44,7 +44,7 @@ def print_report(found: Analysis, console: Console) -> None:
             caption_style="dim",
         )
         for number, head in enumerate(section.heads):
-            table.add_column(head, justify="right" if number else "left", overflow="fold")
+            table.add_column(head, justify="right" if number and head else "left", overflow="fold")
         for row in section.rows:
             table.add_row(*(Text(value) for value in row))
         console.print(table)
