@@ -41,29 +41,38 @@ def _matches(details: pa.ChunkedArray, words: str, pattern: str) -> np.ndarray:
 def thumbs(feedback: pa.ChunkedArray) -> pa.Array:
     """[N] 1, -1, or null where nothing stands or thumbs contradict each other. `feedback`: standing lists."""
     thumb = np.zeros(len(feedback), dtype=np.int8)
-    for place in _spoken(feedback):
-        ratings = {one["rating"] for one in feedback[place].as_py()}
+    places = _spoken(feedback)
+    for place, standing in zip(places, feedback.drop_null().to_pylist(), strict=True):
+        ratings = {one["rating"] for one in standing}
         if len(ratings) == 1:
             thumb[place] = ratings.pop()
     return pa.array(thumb, mask=thumb == 0)
 
 
-def label_info(details: pa.ChunkedArray, feedback: pa.ChunkedArray, author_kind: pa.ChunkedArray) -> pa.Array:
+def label_info(
+    details: pa.ChunkedArray, feedback: pa.ChunkedArray, author_kind: pa.ChunkedArray
+) -> pa.ChunkedArray:
     """`details`, {} for none, with is_liked, is_disliked and dislike_type as they stand by now.
 
     A canned safety reply says so (is_safety_controlled_response), whatever source it comes from.
     """
-    column = pc.fill_null(details, "{}").combine_chunks()
-    if isinstance(column, pa.ChunkedArray):
-        column = pa.concat_arrays(column.chunks)
+    column = pc.fill_null(details, "{}") if details.null_count else details
     canned = np.flatnonzero(pc.equal(author_kind, "canned").to_numpy()).tolist()
+    places = sorted({*_spoken(feedback), *canned})
+    about = zip(
+        places,
+        *(
+            values.take(pa.array(places, pa.int64())).to_pylist()
+            for values in (column, feedback, author_kind)
+        ),
+        strict=True,
+    )
     changed: dict[int, str] = {}
-    for place in sorted({*_spoken(feedback), *canned}):
-        before = json.loads(column[place].as_py())
-        after = before
-        if feedback[place].is_valid:
-            after = _with_thumbs(after, feedback[place].as_py())
-        if author_kind[place].as_py() == "canned" and not _says_canned(after):
+    for place, details_of, standing, kind in about:
+        before = after = json.loads(details_of)
+        if standing is not None:
+            after = _with_thumbs(after, standing)
+        if kind == "canned" and not _says_canned(after):
             after = {**after, "is_safety_controlled_response": True}
         if after is not before:
             changed[place] = json.dumps(after, ensure_ascii=False)
