@@ -244,6 +244,106 @@ def deidentify(
 
 
 @app.command()
+def show(
+    view: Annotated[
+        str, typer.Argument(help="bot, human, bot-crowd, human-crowd, bot-standard, human-standard.")
+    ],
+    config: ConfigOption = Path("configs/recorded.yaml"),
+    overrides: Overrides = None,
+    split: Annotated[str | None, typer.Option(help="train, valid or test; else all.")] = None,
+    count: Annotated[int, typer.Option("-n", min=1, help="How many.")] = 5,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")] = False,
+) -> None:
+    """Print examples of a view of the interaction log: context, label, and what is known of the label.
+
+    Example: `bb3x show bot --split valid -n 5`
+    """
+    from bb3x_ray.config import load_config
+
+    parsed = load_config(config, overrides)
+    from collections import Counter
+    from json import dumps
+
+    from rich.console import Console
+
+    from bb3x_ray.data.show import first_examples, nothing_found, print_example
+    from bb3x_ray.data.views import check_split, view_named
+    from bb3x_ray.storage import Storage
+
+    wanted = view_named(view)
+    if split is not None:
+        check_split(split)
+    console, left_out, number = Console(highlight=False), Counter[str](), 0
+    found = first_examples(Storage(parsed.storage.root), wanted, split, count, left_out)
+    for number, example in enumerate(found, start=1):
+        if json:
+            typer.echo(dumps(example, ensure_ascii=False))
+        else:
+            print_example(example, number, console)
+    if not number:
+        typer.echo(nothing_found(wanted, split, left_out), err=True)
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Argument(help="A new folder.")],
+    format: Annotated[str, typer.Option(help="bb3, trl, openai or parquet.")],
+    config: ConfigOption = Path("configs/recorded.yaml"),
+    overrides: Overrides = None,
+    view: Annotated[str | None, typer.Option(help="Examples of a view, not whole conversations.")] = None,
+    split: Annotated[str | None, typer.Option(help="train, valid or test; else all.")] = None,
+) -> None:
+    """Write consented conversations of the log for others, with a data card.
+
+    Example: `bb3x export talk --format openai`
+    """
+    from bb3x_ray.config import load_config
+
+    parsed = load_config(config, overrides)
+    from bb3x_ray.data.export import export as write_out
+    from bb3x_ray.data.views import check_split, view_named
+    from bb3x_ray.storage import Storage
+
+    if split is not None:
+        check_split(split)
+    wanted = view_named(view) if view is not None else None
+    report = write_out(Storage(parsed.storage.root), out, format, wanted, split)
+    typer.echo(f"{report.records} records of {report.conversations} conversations in {out}")
+    for reason, number in sorted(report.left_out.items()):
+        typer.echo(f"left out: {number} {reason}", err=True)
+
+
+@app.command()
+def analyze(
+    config: ConfigOption = Path("configs/recorded.yaml"),
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the plots and a page with all of it.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="The counts, for programs.")] = False,
+) -> None:
+    """What people said and thought of it: sizes, thumbs with reasons, safety, quality, lengths and times.
+
+    Example: `bb3x analyze --out analysis`
+    """
+    from bb3x_ray.config import load_config
+
+    parsed = load_config(config, overrides)
+    from rich.console import Console
+
+    from bb3x_ray.data.analysis import analyze as count
+    from bb3x_ray.data.analysis_report import print_report, write_report
+    from bb3x_ray.rounds.console import WIDE
+    from bb3x_ray.storage import Storage
+
+    found = count(Storage(parsed.storage.root))
+    if json:
+        Console().print_json(data=found.to_dict())
+    else:
+        print_report(found, Console(highlight=False, width=None if sys.stdout.isatty() else WIDE))
+    if out is not None:
+        typer.echo(f"plots and page: {write_report(found, out)}", err=json)
+
+
+@app.command()
 def plan(
     config: ConfigOption = LOCAL,
     overrides: Overrides = None,

@@ -1,0 +1,44 @@
+"""Which conversations may leave the log: their person agreed, and their words are there."""
+
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bb3x_ray.data.shard import conversation_codes
+
+# What `consented` reads beside the columns that one wants, and joins (`kinds`).
+COLUMNS = ("conversation_id", "consent_basis", "text")
+_NO = pa.array(["", "none"])
+
+
+def consented(rows: pa.Table, left_out: Counter[str]) -> pa.Table:
+    """Rows of the conversations that may leave the log; the others are counted by reason in `left_out`.
+
+    rows   whole conversations from `shards`, with COLUMNS and, where it was asked for, "consent"
+
+    One message without consent, or without its text, leaves the conversation out; so does a consent that was
+    withdrawn later. What was agreed to later does not bring in what was said without consent.
+    """
+    if not len(rows):
+        return rows
+    refused = pc.or_(pc.is_in(rows["consent_basis"], _NO), pc.is_null(rows["consent_basis"]))
+    if "consent" in rows.column_names:
+        refused = pc.or_(refused, pc.fill_null(pc.is_in(rows["consent"], _NO), False))
+    no_text = pc.is_null(rows["text"])
+    if not pc.any(refused).as_py() and not pc.any(no_text).as_py():
+        return rows
+    starts = first_rows(rows["conversation_id"])
+    no_consent = np.logical_or.reduceat(refused.to_numpy(), starts)
+    wordless = np.logical_or.reduceat(no_text.to_numpy(), starts) & ~no_consent
+    left_out["no_consent"] += int(no_consent.sum())
+    left_out["no_text"] += int(wordless.sum())
+    sizes = np.diff(np.append(starts, len(rows)))
+    return rows.filter(pa.array(np.repeat(~(no_consent | wordless), sizes)))
+
+
+def first_rows(conversation_ids: pa.ChunkedArray) -> np.ndarray:
+    """Row numbers where conversations begin; rows of a conversation lie together."""
+    codes = conversation_codes(conversation_ids)
+    return np.flatnonzero(np.concatenate([[True], np.diff(codes) != 0])) if len(codes) else np.zeros(0, int)

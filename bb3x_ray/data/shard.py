@@ -1,0 +1,197 @@
+"""One unit of work on the log: some Parquet files, read as a stream of whole conversations."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from bb3x_ray.data.standing import SIDE_COLUMNS, with_standing
+from bb3x_ray.schemas.event import EVENT_SCHEMA
+
+# Rows decoded at once.
+BATCH_ROWS = 32_768
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """What `read_shard` reads. Pickles to a few hundred bytes plus `late` and the crossing ids.
+
+    files     paths, oldest commit first
+    columns   of EVENT_SCHEMA, as they come out
+    kinds     "message", and what is joined to messages: see `standing.with_standing`
+    upto_seq  later commits are not looked at; None: all
+    only      the conversations that are gathered here because they cross files; None: all others
+    without   conversations of these files that another shard gathers
+    late      side rows of these conversations that lie in other files (SIDE_COLUMNS)
+    """
+
+    files: tuple[str, ...]
+    columns: tuple[str, ...]
+    kinds: tuple[str, ...]
+    upto_seq: int | None
+    only: frozenset[str] | None
+    without: frozenset[str]
+    late: pa.Table
+
+
+def read_shard(shard: Shard) -> pa.Table:
+    """All of a shard at once."""
+    return pa.concat_tables(iter_shard(shard))
+
+
+def iter_shard(shard: Shard) -> Iterator[pa.Table]:
+    """A shard as a stream of tables of whole conversations; at least one table, which may be empty.
+
+    A conversation is held back until its last row was read. Where writers keep conversations together,
+    one is held; where they are mixed, at worst the shard is.
+    """
+    index = read_index(shard.files, shard.upto_seq)
+    wanted = _wanted(index, shard)
+    last_row = _last_rows(index["conversation_id"], wanted)
+    held: list[pa.Table] = []
+    waiting: list[np.ndarray] = []  # for each held row, the last row of its conversation
+    yielded = False
+    for begin, batch in _batches(shard, wanted):
+        end = begin + len(batch)
+        mine = wanted[begin:end]
+        held.append(batch if mine.all() else batch.filter(pa.array(mine)))
+        waiting.append(last_row[begin:end][mine])
+        last = np.concatenate(waiting)
+        complete = last < end
+        if not complete.any():
+            continue
+        rows = pa.concat_tables(held)
+        done, rest = _split(rows, complete)
+        held, waiting = [rest], [last[~complete]]
+        yielded = True
+        yield _whole(done, shard)
+    if not yielded:
+        yield _whole(empty(_columns_to_read(shard)), shard)
+
+
+def _whole(rows: pa.Table, shard: Shard) -> pa.Table:
+    """Messages in order, each conversation in one piece, with what stands of them, as `shard.columns`."""
+    is_message = pc.equal(rows["kind"], "message")
+    messages = rows if pc.all(is_message).as_py() is not False else rows.filter(is_message)
+    messages = _in_order(messages)
+    side_kinds = [kind for kind in shard.kinds if kind != "message"]
+    if side_kinds:
+        here = rows.filter(pc.invert(is_message)).select(SIDE_COLUMNS)
+        messages = with_standing(messages, pa.concat_tables([here, shard.late]), side_kinds)
+    return messages.select([*shard.columns, *side_kinds])
+
+
+def _in_order(messages: pa.Table) -> pa.Table:
+    """By conversation (as they begin), then position; of two at one position the later commit."""
+    if not len(messages):
+        return messages
+    conversation = conversation_codes(messages["conversation_id"])
+    position = messages["position"].to_numpy()
+    step, further = np.diff(conversation), np.diff(position) > 0
+    if bool(np.all((step == 1) | ((step == 0) & further))):
+        return messages  # as bulk ingest writes them: nothing is copied
+    order = np.lexsort((messages["commit_seq"].to_numpy(), position, conversation))
+    ends = np.ones(len(order), dtype=bool)
+    ends[:-1] = (np.diff(conversation[order]) != 0) | (np.diff(position[order]) != 0)
+    return messages.take(pa.array(order[ends]))
+
+
+def conversation_codes(ids: pa.ChunkedArray) -> np.ndarray:
+    """[N] a number for each id, counted by first appearance."""
+    encoded = ids.combine_chunks().dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):  # more than 2 GiB of ids
+        encoded = encoded.combine_chunks()
+    codes: np.ndarray = encoded.indices.to_numpy(zero_copy_only=False)
+    return codes
+
+
+def _split(rows: pa.Table, complete: np.ndarray) -> tuple[pa.Table, pa.Table]:
+    """(rows of complete conversations, the others); without a copy where the others come last."""
+    count = int(complete.sum())
+    if complete[:count].all():
+        return rows.slice(0, count), rows.slice(count)
+    mask = pa.array(complete)
+    return rows.filter(mask), rows.filter(pc.invert(mask))
+
+
+# Reading files
+
+
+def _columns_to_read(shard: Shard) -> list[str]:
+    needed = {"kind", "conversation_id", "position", "commit_seq", *shard.columns}
+    if len(shard.kinds) > 1:
+        needed |= {*SIDE_COLUMNS, "message_id"}
+    return [name for name in EVENT_SCHEMA.names if name in needed]
+
+
+def _batches(shard: Shard, wanted: np.ndarray) -> Iterator[tuple[int, pa.Table]]:
+    """(number of the first row, rows), without the row groups of which no row is wanted."""
+    columns = _columns_to_read(shard)
+    begin = 0
+    for path in shard.files:
+        with pq.ParquetFile(path) as file:
+            there = [name for name in columns if name in file.schema_arrow.names]
+            for group in range(file.num_row_groups):
+                size = file.metadata.row_group(group).num_rows
+                if wanted[begin : begin + size].any():
+                    at = begin
+                    for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], columns=there):
+                        yield at, as_events(pa.Table.from_batches([batch]), columns)
+                        at += len(batch)
+                begin += size
+
+
+def as_events(rows: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """`columns` with the types of EVENT_SCHEMA; null where a file is older than a column."""
+    schema = pa.schema([EVENT_SCHEMA.field(name) for name in columns])
+    arrays = []
+    for field in schema:
+        if field.name not in rows.column_names:
+            arrays.append(pa.nulls(len(rows), field.type))
+        else:
+            column = rows[field.name]
+            arrays.append(column if column.type == field.type else column.cast(field.type))
+    return pa.table(arrays, schema=schema)
+
+
+def empty(columns: Sequence[str]) -> pa.Table:
+    return pa.schema([EVENT_SCHEMA.field(name) for name in columns]).empty_table()
+
+
+def read_index(files: Sequence[str], upto_seq: int | None) -> pa.Table:
+    """Every row's kind and conversation_id, and its commit_seq where `upto_seq` is given."""
+    columns = ["kind", "conversation_id", *(["commit_seq"] if upto_seq is not None else [])]
+    read = [pq.read_table(path, columns=columns, partitioning=None, use_threads=False) for path in files]
+    return pa.concat_tables([as_events(rows, columns) for rows in read])
+
+
+def _wanted(index: pa.Table, shard: Shard) -> np.ndarray:
+    """[N] rows that this shard is about, of the kinds that it asks for."""
+    mask = pc.is_in(index["kind"], pa.array(["message", *shard.kinds]))
+    if shard.only is not None:
+        mask = pc.and_(mask, pc.is_in(index["conversation_id"], pa.array(sorted(shard.only), pa.string())))
+    elif shard.without:
+        theirs = pc.is_in(index["conversation_id"], pa.array(sorted(shard.without), pa.string()))
+        mask = pc.and_(mask, pc.invert(theirs))
+    if shard.upto_seq is not None:
+        mask = pc.and_(mask, pc.less_equal(index["commit_seq"], shard.upto_seq))
+    wanted: np.ndarray = mask.to_numpy()
+    if shard.only is not None and len(shard.kinds) > 1:
+        # what is said of crossing conversations all travels in `late`
+        wanted &= pc.equal(index["kind"], "message").to_numpy()
+    return wanted
+
+
+def _last_rows(ids: pa.ChunkedArray, wanted: np.ndarray) -> np.ndarray:
+    """[N] for each row, the last wanted row of its conversation."""
+    if not len(ids):
+        return np.zeros(0, dtype=np.int64)
+    codes = conversation_codes(ids)
+    last = np.zeros(int(codes.max()) + 1, dtype=np.int64)
+    rows = np.flatnonzero(wanted)
+    last[codes[rows]] = rows  # of equal indices the last one counts
+    found: np.ndarray = last[codes]
+    return found
