@@ -78,6 +78,11 @@ class LogConfig(Section):
         description="folder, or object store such as s3://bucket/path, of the events not yet in the table "
         "and of their archive; empty: storage.root. With ack=shared a store, or a folder on a shared volume",
     )
+    deidentify: Literal["off", "rules", "names"] = Field(
+        "rules",
+        description="what is replaced when talk leaves the log for a round or an export. rules: mails, "
+        "phones, cards, ids, IP addresses, credentials, house numbers; names: these too (bb3x-ray[pii])",
+    )
     seal_seconds: float = Field(2.0, gt=0, description="a segment is sealed when it is this old")
     seal_bytes: int = Field(4_000_000, ge=1000)
     quiet_seconds: float = Field(0, ge=0, description="a conversation is collected when quiet for this long")

@@ -105,9 +105,9 @@ def ingest(
 def _tables(blocks: Sequence[Block]) -> Iterator[pa.Table]:
     if not _is_large(blocks):
         return (table for block in blocks for table in parse_block(block))
-    from bb3x_ray.data import on_ray  # only where it is needed: importing Ray takes seconds
+    from bb3x_ray.data.on_ray.ingest import parse_blocks  # only where it is needed: Ray takes seconds
 
-    return on_ray.parse_blocks(blocks)
+    return parse_blocks(blocks)
 
 
 def _is_large(blocks: Iterable[Block]) -> bool:

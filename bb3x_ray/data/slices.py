@@ -1,7 +1,7 @@
 """A round's own copy of what people said: pinned once, published whole, read by every later step."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import pyarrow as pa
@@ -71,11 +71,13 @@ def pin(
     upto_seq: int,
     quiet_before_us: int | None = None,
     previous: str | None = None,
+    clean: Callable[[str, str], str] | None = None,
 ) -> SliceInfo:
     """Copy the conversations of commit_seq range (after_seq, upto_seq] to `name`, for instance
     rounds/0001/collect. A slice that is already published stays as it is.
 
     previous   name of the slice before this one: what was not quiet then is looked at again
+    clean      (text, person) -> text: applied to every text that is copied; None: as they are
 
     Raises UserError when there is nothing to copy.
     """
@@ -92,11 +94,18 @@ def pin(
             "or bring recorded talk in with `bb3x ingest`."
         )
     about = _count(found.conversations, after_seq, upto_seq, left_out)
-    rows = [_to_row(c, found.taught_before, found.annotations) for c in found.conversations]
+    conversations = [_cleaned(c, clean) for c in found.conversations] if clean else found.conversations
+    rows = [_to_row(c, found.taught_before, found.annotations) for c in conversations]
     with storage.publish(name, **asdict(about)) as folder:
         pq.write_table(pa.Table.from_pylist(rows, schema=SLICE_SCHEMA), folder / _FILE)
         write_json(folder / _WAITING, found.waiting)
     return about
+
+
+def _cleaned(c: Conversation, clean: Callable[[str, str], str]) -> Conversation:
+    messages = (replace(m, text=clean(m.text, c.person)) for m in c.messages)
+    feedback = (replace(f, comment=clean(f.comment, f.person)) for f in c.feedback)
+    return replace(c, messages=tuple(messages), feedback=tuple(feedback))
 
 
 def info(storage: Storage, name: str) -> SliceInfo:

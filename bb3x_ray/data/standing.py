@@ -2,7 +2,7 @@
 
 Feedback is one person's: the latest of each person stands, and one that was taken back does not.
 An annotation is about the conversation: the latest of all stands. So does the latest consent, be it about
-the conversation or (without a conversation_id) about all that its person ever said.
+the conversation or about EVERYTHING that its person ever said.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from bb3x_ray.schemas.event import EVERYTHING
 
 SIDE_KINDS = ("feedback", "annotation", "consent")
 SIDE_COLUMNS = [
@@ -102,10 +104,10 @@ def _consent(messages: pa.Table, rows: pa.Table) -> pa.Array:
         return pa.nulls(len(messages), pa.string())
     of_conversation, of_person = dict[str, tuple[int, str]](), dict[str, tuple[int, str]]()
     for number, row in enumerate(_oldest_first(rows)):
-        if row["conversation_id"]:
-            of_conversation[row["conversation_id"]] = (number, row["consent_basis"])
-        else:
+        if row["conversation_id"] == EVERYTHING:
             of_person[row["person"]] = (number, row["consent_basis"])
+        else:
+            of_conversation[row["conversation_id"]] = (number, row["consent_basis"])
     silent = (-1, None)
     pairs = (
         messages.select(["conversation_id", "person"]).group_by(["conversation_id", "person"]).aggregate([])

@@ -25,6 +25,7 @@ from bb3x_ray.reward.signals import signals_of, weak_pairs
 from bb3x_ray.reward.trust import Trust, estimate_trust
 from bb3x_ray.reward.turns import turns_table
 from bb3x_ray.rounds import erasure
+from bb3x_ray.rounds.cleaning import cleaner
 from bb3x_ray.rounds.human_share import Exchange, rank_exchanges
 from bb3x_ray.rounds.judging import Judging, is_judges_person
 from bb3x_ray.rounds.ledger import Ledger
@@ -79,7 +80,8 @@ class RoundSteps:
             quiet = self.config.log.quiet_seconds
             before = int((time.time() - quiet) * 1e6) if quiet else None
             previous = f"rounds/{plan.number - 1:04d}/collect" if plan.number > 1 else None
-            slices.pin(self.storage, name, plan.after, table.head(self.storage), before, previous)
+            clean = cleaner(self.storage, self.config.log)
+            slices.pin(self.storage, name, plan.after, table.head(self.storage), before, previous, clean)
         info = slices.info(self.storage, name)
         self.say(
             f"collect: {info.conversations} conversations of {info.people} people, {info.bot_turns} replies, "

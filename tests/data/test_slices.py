@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bb3x_ray.data import slices
+from bb3x_ray.data.deidentify import Deidentifier
 from bb3x_ray.data.table import read_conversations
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.event import Event
@@ -31,6 +32,18 @@ def test_a_slice_holds_what_the_range_held(storage: Storage) -> None:
     assert slices.info(storage, NAME) == info
     assert slices.load(storage, NAME) == read_conversations(storage, 0, upto)
     assert slices.annotations(storage, NAME) == {"c1": 4}
+
+
+def test_a_slice_holds_texts_as_they_may_leave_the_log(storage: Storage) -> None:
+    opened = said("c1", 0, "I am ada@lovelace.example and I am 25")
+    upto = commit(storage, opened, said("c1", 1, "hello", person="ada"), thumb("t1", "c1-m1", -1))
+    clean = Deidentifier(b"a key of this test, 32 bytes long")
+    slices.pin(storage, NAME, 0, upto, clean=lambda text, person: clean.clean(text, person).text)
+    (conversation,) = slices.load(storage, NAME)
+    text = conversation.messages[0].text
+    assert "lovelace" not in text and text.startswith("I am ") and text.endswith(" and I am 25")
+    (kept,) = read_conversations(storage, 0, upto)
+    assert kept.messages[0].text == opened.text, "the log itself is not touched"
 
 
 def test_a_pinned_slice_stays_as_it_is(storage: Storage) -> None:

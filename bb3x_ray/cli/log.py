@@ -1,0 +1,97 @@
+"""`bb3x log`: the state of the interaction log, and its upkeep."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bb3x_ray.cli.options import LOCAL, ConfigOption, JsonOption, Overrides
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    from bb3x_ray.config import Config
+    from bb3x_ray.data.inbox import Inbox
+    from bb3x_ray.storage import Storage
+
+
+log_app = typer.Typer(help="The interaction log.", no_args_is_help=True)
+
+
+@log_app.command("status")
+def log_status(config: ConfigOption = LOCAL, overrides: Overrides = None, json: JsonOption = False) -> None:
+    """What the interaction log holds, and what waits to be committed."""
+    from bb3x_ray.config import load_config
+
+    parsed = load_config(config, overrides)
+    from bb3x_ray.data.log_status import log_status as look
+    from bb3x_ray.data.log_status import status_lines
+
+    status = look(*_log_of(parsed))
+    _tell(status, status_lines(status), json)
+
+
+@log_app.command("compact")
+def log_compact(
+    config: ConfigOption = LOCAL,
+    overrides: Overrides = None,
+    keep_hours: Annotated[
+        int, typer.Option(min=0, help="Files that only older versions of the table need are removed.")
+    ] = 168,
+    json: JsonOption = False,
+) -> None:
+    """Rewrite the table's many small files as few, conversation by conversation.
+
+    `--keep-hours 0` only while nobody reads the table.
+    """
+    from bb3x_ray.config import load_config
+
+    parsed = load_config(config, overrides)
+    from bb3x_ray.data.compact import compact
+
+    done = compact(_log_of(parsed)[0], keep_hours)
+    line = f"{done.files_before} files before, {done.files_after} now, {done.rows} rows written again, "
+    _tell(done, [f"{line}{done.removed} files of old versions removed"], json)
+
+
+@log_app.command("verify")
+def log_verify(config: ConfigOption = LOCAL, overrides: Overrides = None, json: JsonOption = False) -> None:
+    """Check that every event is in the table once; exit code 1 and a sentence for each damage."""
+    from bb3x_ray.config import load_config
+
+    parsed = load_config(config, overrides)
+    from bb3x_ray.data.verify import verify
+
+    found = verify(*_log_of(parsed))
+    line = f"{found.rows} events in the table, {found.archived} in the archive, {found.waiting} wait"
+    _tell(found, [*found.damages, f"{line}; {len(found.damages)} damages"], json)
+    if found.damages:
+        raise typer.Exit(1)
+
+
+@log_app.command("restore")
+def log_restore(config: ConfigOption = LOCAL, overrides: Overrides = None, json: JsonOption = False) -> None:
+    """Commit again what the archive holds and the table does not, after a table was lost."""
+    from bb3x_ray.config import load_config
+
+    parsed = load_config(config, overrides)
+    from bb3x_ray.data.committer import restore_archive
+
+    done = restore_archive(*_log_of(parsed))
+    _tell(done, [f"{done.committed} events committed again, {done.duplicates} were in the table"], json)
+
+
+def _log_of(config: "Config") -> "tuple[Storage, Inbox]":
+    """The storage root, and where replicas write."""
+    from bb3x_ray.data.inbox import open_inbox
+    from bb3x_ray.storage import Storage
+
+    storage = Storage(config.storage.root)
+    return storage, open_inbox(config.log.root or str(storage.root))
+
+
+def _tell(report: "DataclassInstance", lines: list[str], as_json: bool) -> None:
+    import json
+    from dataclasses import asdict
+
+    for line in [json.dumps(asdict(report))] if as_json else lines:
+        typer.echo(line)
