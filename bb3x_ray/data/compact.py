@@ -18,8 +18,8 @@ from bb3x_ray.data.table import DataFile, data_files, open_table, scan, sync_new
 from bb3x_ray.schemas.event import EVENT_SCHEMA
 from bb3x_ray.storage import Storage
 
-SMALL = 32_000_000  # bytes: larger files stay as they are
-_SECTION = 64_000_000  # bytes of files rewritten together; decoded and sorted that is about ten times as much
+SMALL = 16_000_000  # bytes: larger files stay as they are
+_SECTION = 32_000_000  # bytes of files rewritten together; decoded and sorted about fifteen times as much
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ class AckTimes:
     refused   answers other than 200
     lost      acknowledged, but not in the table afterwards
     doubled   rows too many of what was acknowledged
+    sync_*    a bare write with fdatasync on the same disk right afterwards: what the machine gives
     """
 
     ack: str
@@ -54,6 +55,8 @@ class AckTimes:
     lost: int
     doubled: int
     per_second: float
+    sync_p50_ms: float
+    sync_p99_ms: float
 
 
 def measure(
@@ -134,6 +137,7 @@ def _complete(port: int) -> str:
 def _times(
     ack: str, server: str, pressed: list[Pressed], took: float, storage: Storage, log_root: str
 ) -> AckTimes:
+    bare = _bare_syncs(storage.root, 400, rate=100)
     commit_inbox(storage, open_inbox(log_root or str(storage.root)))
     table = open_table(storage)
     ids = scan(storage, table, ["event_id"], None)["event_id"].to_pylist() if table else []
@@ -143,15 +147,37 @@ def _times(
     return AckTimes(
         ack=ack,
         server=server,
-        p50_ms=round(float(np.percentile(latencies, 50)), 2),
-        p99_ms=round(float(np.percentile(latencies, 99)), 2),
+        p50_ms=_percentile(latencies, 50),
+        p99_ms=_percentile(latencies, 99),
         max_ms=round(float(latencies.max()), 2),
         acknowledged=len(acknowledged),
         refused=sum(not one.event_id for one in pressed),
         lost=len(acknowledged - set(there)),
         doubled=len(there) - len(set(there)),
         per_second=round(len(acknowledged) / took, 1),
+        sync_p50_ms=_percentile(bare, 50),
+        sync_p99_ms=_percentile(bare, 99),
     )
+
+
+def _bare_syncs(folder: Path, count: int, rate: float) -> np.ndarray:
+    """Milliseconds [count] of a write and its sync, at even distances."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path, found = folder / "bare", []
+    fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    for _ in range(count):
+        time.sleep(1 / rate)
+        began = time.monotonic()
+        os.write(fd, b"x" * 500)
+        os.fdatasync(fd)
+        found.append(time.monotonic() - began)
+    os.close(fd)
+    path.unlink()
+    return np.array(found) * 1000
+
+
+def _percentile(milliseconds: np.ndarray, share: float) -> float:
+    return round(float(np.percentile(milliseconds, share)), 2)
 
 
 @contextmanager

@@ -3,9 +3,6 @@
 import errno
 import json
 import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -15,7 +12,6 @@ import pytest
 from bb3x_ray.data.committer import commit_inbox
 from bb3x_ray.data.event_rows import parse_line
 from bb3x_ray.data.segments import SegmentWriter, take_over_orphans
-from bb3x_ray.data.table import open_table, scan
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.storage import Storage
 from tests.data.make import said, talk
@@ -135,55 +131,6 @@ def test_the_committer_leaves_a_living_writer_alone(tmp_path: Path, storage: Sto
         assert commit_inbox(storage).committed == 0
         writer.append(talk("c2"))
     assert commit_inbox(storage).committed == 4
-
-
-WRITER = """
-import sys, threading
-from pathlib import Path
-from bb3x_ray.data.segments import SegmentWriter
-from tests.data.make import talk
-writer = SegmentWriter(Path(sys.argv[1]), "victim", seal_seconds=0.15, seal_bytes=20_000)
-lock = threading.Lock()
-def work(n):
-    for i in range(100_000):
-        name = f"{sys.argv[2]}-{n}-{i}"
-        writer.append(talk(name))
-        with lock:
-            sys.stdout.write(name + "\\n"); sys.stdout.flush()
-threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
-[t.start() for t in threads]; [t.join() for t in threads]
-"""
-
-
-def test_nothing_acknowledged_is_lost_when_the_writer_is_killed(storage: Storage) -> None:
-    inbox = storage.path("inbox")
-    acknowledged: set[str] = set()
-    for run in range(3):
-        process = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(inbox), f"run{run}"],
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=Path(__file__).parents[2],
-        )
-        assert process.stdout is not None
-        acknowledged.add(process.stdout.readline().strip())
-        if run == 1:
-            commit_inbox(storage)  # while it writes
-        time.sleep(0.3)
-        process.send_signal(signal.SIGKILL)
-        # The last line may be cut by the kill: it counts only when it is whole.
-        acknowledged.update(line.strip() for line in process.stdout if line.endswith("\n"))
-        process.wait()
-    commit_inbox(storage)
-    table = open_table(storage)
-    assert table is not None
-    rows = scan(storage, table, ["event_id", "commit_seq"], keep=None)
-    ids = rows["event_id"].to_pylist()
-    assert len(ids) == len(set(ids))
-    assert {f"{name}-{p}" for name in acknowledged for p in (0, 1)} <= set(ids)
-    assert sorted(rows["commit_seq"].to_pylist()) == list(range(1, len(ids) + 1))
-    assert len(acknowledged) > 20
-    assert not list(inbox.glob("*.open")) and not list(inbox.glob("*.jsonl"))
 
 
 def test_a_torn_last_line_is_ignored(storage: Storage) -> None:
