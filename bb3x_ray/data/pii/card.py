@@ -22,6 +22,8 @@ _ABOUT_CARDS = re.compile(
 _IN_FOURS = re.compile(r"\d{4}([ -])\d{4}\1\d{4}\1\d{4}")
 _IBAN = re.compile(r"(?<![\w])[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]){11,30}(?!\w)", re.ASCII)
 
+_POLISH = re.compile(r"(?<![\w-])\d{2}(?: ?\d{4}){6}(?!\w)", re.ASCII)  # at home they leave out the PL
+
 
 def find_cards(text: str) -> Iterator[Found]:
     """Card numbers; one that is mistyped counts where the text speaks of cards."""
@@ -58,3 +60,7 @@ def find_ibans(text: str) -> Iterator[Found]:
             if cut < 0:
                 break
             written = written[:cut]
+    for match in _POLISH.finditer(text):
+        compact = "PL" + digits_of(match[0])
+        if stdnum_iban.is_valid(compact, check_country=False):
+            yield Found("iban", *match.span(), compact)

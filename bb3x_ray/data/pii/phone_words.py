@@ -39,7 +39,7 @@ NUMBER = re.compile(
     _any_of(
         r"""
         (?:my|your|his|her|our|their|new|old|mom'?s|dad'?s|wife'?s|husband'?s|contact)_(?:new_|old_)?(?:num|digits|no\.?|\#)
-        number number's num[ée]ro n[úu]mero nummer numero numer numeru номер\w* numaram numara\w*
+        numbers? number's num[ée]ro n[úu]mero nummer numero numer numeru номер\w* numaram numara\w*
         """
     ),
     re.IGNORECASE,

@@ -50,13 +50,13 @@ _FAMOUS = frozenset(
     )
 )
 _LIVES = re.compile(
-    r"\b(?:at|address|adress|liv(?:e|es|ed|ing)|located|deliver\w*|send|ship\w*|house|home|place|"
-    r"apartment|apt|flat|"
-    r"visit|moved?|moving|near|reside\w*|corner|staying|born|grew\s+up|come|meet)\b[\w\s,:'’]{0,24}$|"
-    r"^\W*$|[:(]\s*$",
+    r"\b(?:at|address|adress|liv(?:e|es|ed|ing)|located|deliver\w*|send|ship\w*|house|home|place|apartment|apt|"
+    r"flat|visit|moved?|moving|near|reside\w*|corner|staying|born|grew\s+up|come|meet)\b[\w\s,:'’]{0,24}$|[:(]\s*$",
     re.IGNORECASE,
 )
 
+# a text may begin with these and no other word of it speak of an address; "4 corners place mats" is none
+_ONLY_STREETS = frozenset("street road avenue ave lane boulevard blvd crescent terrace parkway rd".split())
 _YEAR = re.compile(r"19\d\d|20[0-3]\d")
 _OF_TIME = re.compile(r"\b(?:in|since|from|by|until|of)\s+$", re.IGNORECASE)
 
@@ -107,7 +107,9 @@ def find(text: str) -> Iterator[Found]:
             if not _is_ordinary(text, match):
                 yield _found(match)
     for match in _BEFORE_LOWER.finditer(text):
-        if not _is_ordinary(text, match) and _LIVES.search(text, max(0, match.start() - 48), match.start()):
+        leads = not text[: match.start()].strip(" \"'(") and match["kind"].lower() in _ONLY_STREETS
+        lives = _LIVES.search(text, max(0, match.start() - 48), match.start())
+        if (leads or lives) and not _is_ordinary(text, match):
             yield _found(match)
     lower = text.lower()
     for pattern, hints in ((_GERMANIC, _GERMANIC_HINTS), (_STREET_FIRST, _FIRST_HINTS)):
