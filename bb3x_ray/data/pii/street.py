@@ -67,6 +67,8 @@ _GERMANIC = re.compile(
     rf"{_CAP}[\w-]+-(?:Straße|Strasse|Str\.|Weg|Platz|Allee|Gasse|Damm|Ring|Ufer)|"
     rf"(?:{_NAME}\s+){{1,2}}(?:Straße|Strasse|Str\.|Weg|Platz|Allee|Gasse|Damm|Ring|Ufer|[Gg]ate|"
     rf"[Vv]ei|[Pp]lads)|"
+    rf"(?:(?<=[Ww]ohne )|(?<=[Aa]dresse )|(?<=[Aa]dresse: )|(?<=[Aa]nschrift: ))"
+    rf"(?:Am|An der|An den|Im|In der|In den|Zum|Zur|Auf dem|Auf der|Unter den)\s+{_NAME}|"
     rf"(?i:[a-zäöü]{{3,}}(?:straße|strasse|straat|gracht|gatan)))\s+{_NUMBER}(?![\w:%€$£]|[.,]\d)"
 )
 _STREET_FIRST = re.compile(
@@ -92,7 +94,7 @@ _FRENCH = re.compile(
 # quick looks that pass over what those two, which may begin at any letter, would take long for
 _GERMANIC_HINTS = (
     "straße strasse str. weg platz allee gasse damm straat gracht laan plein kade singel steeg gatan gata "
-    "vägen veien vegen gade vej katu tie ring ufer gate vei plads"
+    "vägen veien vegen gade vej katu tie ring ufer gate vei plads wohne adresse anschrift"
 ).split()
 _FIRST_HINTS = (
     "calle c/ aven avda paseo plaza carrera cra rua travessa praça alameda largo av. via piazz corso vicolo "
