@@ -10,12 +10,13 @@ _V4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)", re.ASCII)
 _V6 = re.compile(r"(?<![\w:.])(?:[0-9a-f]{0,4}:){2,7}(?:[0-9a-f]{1,4})?(?![\w:])", re.IGNORECASE | re.ASCII)
 _VERSION = re.compile(
     r"(?:\bv\.?|\bver\b\.?|version\w*|build|release[ds]?|firmware|patch\w*|upgraded?|updated?|chapter|section|"
-    r"clause|§|paragraph|driver\w*|oid)\s*(?:to|from|is|of|number|no\.?|:|=)*\s*$",
+    r"clause|§|paragraph|driver\w*|oid|kernel|ios|android|macos|windows|linux|ubuntu|chrome|firefox|"
+    r"java|python|node|app|sdk|update|patch)\s*(?:to|from|is|of|number|no\.?|:|=)*\s*$",
     re.IGNORECASE,
 )
 _ABOUT_IP = re.compile(
     r"(?:\b|_)(?:ip|ipv4|ipv6|address\w*|server\w*|hosts?|ping\w*|ssh|dns|router|vpn|proxy|port|connect\w*|"
-    r"login|logged|traceroute|whois|ban\w*|subnet|gateway|adresse|dirección|indirizzo|serveur)\b",
+    r"login|logged|traceroute|whois|ban\w*|subnet|gateway|telnet|ftp|curl|wget|nmap|nslookup|adresse|dirección|indirizzo|serveur)\b",
     re.IGNORECASE,
 )
 # resolvers that everybody uses

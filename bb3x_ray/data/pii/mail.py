@@ -45,7 +45,7 @@ _FAR_END = re.compile(
     re.IGNORECASE,
 )
 _JOINT = (
-    rf"(?:{_OPEN}(?:dot|\.|underscore|dash){_SHUT}|\.|{_SPACE}(?:{_DOT_WORDS}|underscore|dash|hyphen|minus|plus|"
+    rf"(?:{_OPEN}(?:dot|\.|underscore|dash){_SHUT}|\.|\s\.\s|{_SPACE}(?:{_DOT_WORDS}|underscore|dash|hyphen|minus|plus|"
     rf"guion|guión|bindestrich|unterstrich|tiret|trattino){_SPACE})"
 )
 _NEAR_END = re.compile(rf"(?<![\w.])(?:\w+ (?=\d+$))?[\w+%-]+(?:{_JOINT}[\w+%-]+)*$", re.IGNORECASE)

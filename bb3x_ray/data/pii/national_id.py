@@ -134,13 +134,26 @@ _NUMBERS: tuple[IdNumber, ...] = (
 )  # fmt: skip
 
 
+# All but India's PAN have six digits close together: most texts with a number in them have not.
+_DIGITS_TOGETHER = re.compile(r"\d(?:[A-Z .+/-]{0,2}\d){5,}", re.ASCII)
+_PAN = re.compile(r"[A-Z]{5}\d{4}[A-Z]", re.ASCII)
+_ROUND = 12  # characters around the digits that may belong to the number
+
+
 def find(text: str) -> Iterator[Found]:
     """Numbers of the table, in any case; digits of other scripts are not looked for."""
     upper = text.upper()
     if len(upper) != len(text):  # a letter that grows, as ß does: places would no longer agree
         upper = "".join(c.upper() if len(c.upper()) == 1 else c for c in text)
+    for pattern in (_DIGITS_TOGETHER, _PAN):
+        for digits in pattern.finditer(upper):
+            yield from _numbers(text, upper, max(0, digits.start() - _ROUND), digits.end() + _ROUND)
+
+
+def _numbers(text: str, upper: str, begin: int, end: int) -> Iterator[Found]:
+    """What of the table lies between two places."""
     for number in _NUMBERS:
-        for match in number.shape.finditer(upper):
+        for match in number.shape.finditer(upper, begin, end):
             if number.words and not number.words.search(upper, max(0, match.start() - _REACH), match.start()):
                 continue
             if number.capitals and not text[match.start() : match.end()].isupper():

@@ -18,8 +18,8 @@ PHONE = re.compile(
         ruf ring ringe ringa rings ringing t[ée]l[ée]phone\w* portable appel\w* joindre joignable
         tel[ée]fono\w* m[óo]vil celular\w* ll[áa]ma\w* ll[áa]me\w* marca bizum telefon[eo]\w* ligue?
         liga cellulare chiam\w* telefoon\w* mobiel\w* mobil\w* (?:za)?dzwo\w* kom[óo]rk\w* blik
-        puhelin\w* soita cep ara gsm swish vipps m-?pesa телефон\w* звони\w* позвони\w* набер\w* τηλ\w*
-        फोन मोबाइल هاتف טלפון
+        puhelin\w* tlf pager (?:za)?vol(?:ej|ejte|at)\w* telef[oó]n\w* soita cep ara gsm swish vipps
+        m-?pesa телефон\w* звони\w* позвони\w* набер\w* τηλ\w* फोन मोबाइल هاتف טלפון
         """
     )
     + "|电话|手机|電話|携帯|전화",
@@ -39,7 +39,8 @@ NUMBER = re.compile(
     _any_of(
         r"""
         (?:my|your|his|her|our|their|new|old|mom'?s|dad'?s|wife'?s|husband'?s|contact)_(?:new_|old_)?(?:num|digits|no\.?|\#)
-        number number's num[ée]ro n[úu]mero nummer numero numer numeru номер\w* numaram numara\w*
+        numbers? number's num[ée]ro n[úu]mero nummer(?:et|n)? numero číslo broj num[ăa]r\w* szám\w*
+        numer numeru номер\w* numaram numara\w*
         """
     ),
     re.IGNORECASE,

@@ -50,13 +50,13 @@ _FAMOUS = frozenset(
     )
 )
 _LIVES = re.compile(
-    r"\b(?:at|address|adress|liv(?:e|es|ed|ing)|located|deliver\w*|send|ship\w*|house|home|place|"
-    r"apartment|apt|flat|"
-    r"visit|moved?|moving|near|reside\w*|corner|staying|born|grew\s+up|come|meet)\b[\w\s,:'’]{0,24}$|"
-    r"^\W*$|[:(]\s*$",
+    r"\b(?:at|address|adress|liv(?:e|es|ed|ing)|located|deliver\w*|send|ship\w*|house|home|place|apartment|apt|"
+    r"flat|visit|moved?|moving|near|reside\w*|corner|staying|born|grew\s+up|come|meet)\b[\w\s,:'’]{0,24}$|[:(]\s*$",
     re.IGNORECASE,
 )
 
+# a text may begin with these and no other word of it speak of an address; "4 corners place mats" is none
+_ONLY_STREETS = frozenset("street road avenue ave lane boulevard blvd crescent terrace parkway rd".split())
 _YEAR = re.compile(r"19\d\d|20[0-3]\d")
 _OF_TIME = re.compile(r"\b(?:in|since|from|by|until|of)\s+$", re.IGNORECASE)
 
@@ -67,6 +67,8 @@ _GERMANIC = re.compile(
     rf"{_CAP}[\w-]+-(?:Straße|Strasse|Str\.|Weg|Platz|Allee|Gasse|Damm|Ring|Ufer)|"
     rf"(?:{_NAME}\s+){{1,2}}(?:Straße|Strasse|Str\.|Weg|Platz|Allee|Gasse|Damm|Ring|Ufer|[Gg]ate|"
     rf"[Vv]ei|[Pp]lads)|"
+    rf"(?:(?<=[Ww]ohne )|(?<=[Aa]dresse )|(?<=[Aa]dresse: )|(?<=[Aa]nschrift: ))"
+    rf"(?:Am|An der|An den|Im|In der|In den|Zum|Zur|Auf dem|Auf der|Unter den)\s+{_NAME}|"
     rf"(?i:[a-zäöü]{{3,}}(?:straße|strasse|straat|gracht|gatan)))\s+{_NUMBER}(?![\w:%€$£]|[.,]\d)"
 )
 _STREET_FIRST = re.compile(
@@ -92,7 +94,7 @@ _FRENCH = re.compile(
 # quick looks that pass over what those two, which may begin at any letter, would take long for
 _GERMANIC_HINTS = (
     "straße strasse str. weg platz allee gasse damm straat gracht laan plein kade singel steeg gatan gata "
-    "vägen veien vegen gade vej katu tie ring ufer gate vei plads"
+    "vägen veien vegen gade vej katu tie ring ufer gate vei plads wohne adresse anschrift"
 ).split()
 _FIRST_HINTS = (
     "calle c/ aven avda paseo plaza carrera cra rua travessa praça alameda largo av. via piazz corso vicolo "
@@ -107,7 +109,9 @@ def find(text: str) -> Iterator[Found]:
             if not _is_ordinary(text, match):
                 yield _found(match)
     for match in _BEFORE_LOWER.finditer(text):
-        if not _is_ordinary(text, match) and _LIVES.search(text, max(0, match.start() - 48), match.start()):
+        leads = not text[: match.start()].strip(" \"'(") and match["kind"].lower() in _ONLY_STREETS
+        lives = _LIVES.search(text, max(0, match.start() - 48), match.start())
+        if (leads or lives) and not _is_ordinary(text, match):
             yield _found(match)
     lower = text.lower()
     for pattern, hints in ((_GERMANIC, _GERMANIC_HINTS), (_STREET_FIRST, _FIRST_HINTS)):

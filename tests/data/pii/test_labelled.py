@@ -1,8 +1,14 @@
-"""How well the finders find, on texts invented for it: what they reached, and below what they may not fall.
+"""How well the finders find, on texts invented for it, and below what they may not fall.
 
-tuned.jsonl     the finders were built on these
-fresh.jsonl     written after that; measured once, then what was missed was mended too
-unseen.jsonl    written last; measured once, and nothing was mended for it
+The finders were built on tuned.jsonl. Each further file was written before its first measurement, with the
+finders as the file before had left them; what was missed was mended after it, so that none is unseen now.
+First measurements, places found of places labelled / texts touched of those that hold nothing:
+
+    fresh.jsonl (as it was then)    161 of 171 (.942)    1 of 99
+    later.jsonl                     105 of 111 (.946)    2 of 80
+    last.jsonl                       87 of  92 (.946)    0 of 58
+
+Texts hit or missed by mistake in real conversations came into fresh.jsonl in other words.
 """
 
 from pathlib import Path
@@ -22,17 +28,20 @@ def report(name: str) -> Report:
     return measure(read_cases(FOLDER / f"{name}.jsonl"), Deidentifier(KEY).find)
 
 
-@pytest.mark.parametrize("name", ["tuned", "fresh"])
+FILES = ("tuned", "fresh", "later", "last")
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_what_was_mended_stays_mended(name: str) -> None:
     measured = report(name)
     assert measured.touched == 0, table(measured)
     for kind, score in measured.kinds.items():
         if score.right + score.missed:
-            assert score.recall >= 0.95 and score.precision >= 0.97, f"{kind}\n{table(measured)}"
+            assert score.recall >= 0.93 and score.precision == 1, f"{kind}\n{table(measured)}"
 
 
 def test_the_labels_are_many_and_a_third_of_the_texts_hold_nothing() -> None:
-    cases = {name: read_cases(FOLDER / f"{name}.jsonl") for name in ("tuned", "fresh", "unseen")}
+    cases = {name: read_cases(FOLDER / f"{name}.jsonl") for name in FILES}
     texts = [case.text for some in cases.values() for case in some]
     assert len(texts) == len(set(texts)) >= 300
     assert 3 * sum(not case.labels for some in cases.values() for case in some) >= len(texts)
