@@ -19,7 +19,7 @@ TABLE = "interactions"
 # Transaction "application" of the committer; its version is the last commit_seq of the table.
 APP_ID = "bb3x-log"
 # Delta's log keeps minima and maxima of these columns only: never a prefix of what a person wrote.
-_STATS_COLUMNS = "commit_seq,at,event_id,conversation_id,message_id"
+STATS_COLUMNS = ("commit_seq", "at", "event_id", "conversation_id", "message_id")
 
 
 def open_table(storage: Storage) -> DeltaTable | None:
@@ -32,7 +32,7 @@ def create_table(storage: Storage) -> DeltaTable:
     path = storage.path(TABLE)
     path.mkdir(parents=True, exist_ok=True)
     return DeltaTable.create(
-        str(path), EVENT_SCHEMA, configuration={"delta.dataSkippingStatsColumns": _STATS_COLUMNS}
+        str(path), EVENT_SCHEMA, configuration={"delta.dataSkippingStatsColumns": ",".join(STATS_COLUMNS)}
     )
 
 
