@@ -36,7 +36,16 @@ from bb3x_ray.data.inbox import INBOX, FolderInbox, Inbox, Segment, open_inbox
 from bb3x_ray.data.known_ids import KnownIds
 from bb3x_ray.data.parsed_rows import digests_in, digests_of
 from bb3x_ray.data.segments import DISK_FULL
-from bb3x_ray.data.table import APP_ID, IDS, create_table, head_of, open_table, scan, sync_newest
+from bb3x_ray.data.table import (
+    APP_ID,
+    IDS,
+    STATS_COLUMNS,
+    create_table,
+    head_of,
+    open_table,
+    scan,
+    sync_newest,
+)
 from bb3x_ray.data.tombstones import Request, Tombstones, ask_for_erasure
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.event import EVENT_SCHEMA, Event
@@ -47,11 +56,22 @@ _PLAN = "commit_plan.json"
 _BATCH_BYTES = 64_000_000  # segments committed together, so that memory stays bounded
 _LEASE_SECONDS = 120.0
 _FILE_BYTES = 2_000_000_000  # more than a commit: each is one file
-# Small row groups let readers hold little; a dictionary of what hardly repeats is work for nothing.
-_PLAIN = ColumnProperties(dictionary_enabled=False)
+# Small row groups let readers hold little. A dictionary of what hardly repeats is work for nothing, and what
+# people wrote has no business in the statistics of a file.
 _WRITER = WriterProperties(
+    compression="SNAPPY",
     max_row_group_size=65_536,
-    column_properties=dict.fromkeys(("event_id", "message_id", "text", "details"), _PLAIN),
+    default_column_properties=ColumnProperties(statistics_enabled="NONE"),
+    column_properties={
+        **dict.fromkeys(STATS_COLUMNS, ColumnProperties(statistics_enabled="CHUNK")),
+        **dict.fromkeys(
+            ("event_id", "message_id"),
+            ColumnProperties(dictionary_enabled=False, statistics_enabled="CHUNK"),
+        ),
+        **dict.fromkeys(
+            ("text", "details"), ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
+        ),
+    },
 )
 
 

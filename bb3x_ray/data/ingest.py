@@ -23,7 +23,7 @@ from bb3x_ray.storage import Storage
 # One process reads about 70 MB/s; below this, Ray would hardly have started by the time it is done.
 SMALL_BYTES = 250_000_000
 _PACKED = 6  # how much larger a .gz is unpacked, about
-_COMMIT_BYTES = 256_000_000
+_COMMIT_BYTES = 128_000_000
 _SHOWN = 1000  # rejected entries that a report holds; the file under rejects/ holds all
 
 
@@ -138,12 +138,14 @@ class _Run:
 
     def take(self, table: pa.Table) -> None:
         """The next table, in the order of the files."""
-        is_event = pc.is_null(table["about"])
-        events = table.filter(is_event).drop_columns("about")  # a copy: the original lies in Ray's memory
-        self.events += len(events)
-        if len(events):
-            self._waiting.append(events)
-            self._waiting_bytes += events.nbytes
+        begin = 0
+        for end in [*pc.indices_nonzero(pc.is_valid(table["about"])).to_pylist(), len(table)]:
+            if end > begin:
+                events = table.slice(begin, end - begin)  # no copy: it stays where Ray or the parser put it
+                self.events += len(events)
+                self._waiting.append(events)
+                self._waiting_bytes += events.nbytes
+            begin = end + 1
         for text in table["about"].drop_null().to_pylist():
             self._tell(About.from_json(text))
         if self._waiting_bytes >= _COMMIT_BYTES:
@@ -155,7 +157,7 @@ class _Run:
         """Everything that was taken and is new goes into the log, as one commit."""
         if self._waiting:
             with committing(self.storage) as log:
-                self.new += log.append_rows(pa.concat_tables(self._waiting))
+                self.new += log.append_rows(pa.concat_tables(self._waiting).drop_columns("about"))
             self._waiting, self._waiting_bytes = [], 0
 
     def _tell(self, about: About) -> None:

@@ -81,11 +81,12 @@ def _blocks(its: Format, number: int, file: Path, root: Path) -> list[Block]:
         return [Block(its.name, number, str(file), "whole", 0, size, size, chunk)]
     if is_gzip(file):
         return [Block(its.name, number, str(file), "gzip", 0, size, size, chunk)]
-    found = []
-    for start in range(0, size, BLOCK_BYTES):
-        end = min(start + BLOCK_BYTES, size)
-        found.append(Block(its.name, number, str(file), "lines", start, end, end - start, chunk))
-    return found
+    count = max(1, round(size / BLOCK_BYTES))
+    ends = [size * (i + 1) // count for i in range(count)]
+    return [
+        Block(its.name, number, str(file), "lines", start, end, end - start, chunk)
+        for start, end in zip([0, *ends], ends, strict=False)
+    ]
 
 
 def _chunk(file: Path, root: Path) -> int | None:

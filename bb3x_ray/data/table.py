@@ -24,7 +24,7 @@ IDS = "interactions_ids"  # the index of known event ids beside it
 APP_ID = "bb3x-log"
 # Delta's log keeps minima and maxima of these columns only: never a prefix of what a person wrote, nor an id,
 # which would outlive an erasure there.
-_STATS_COLUMNS = "commit_seq,at"
+STATS_COLUMNS = ("commit_seq", "at")
 
 
 def open_table(storage: Storage) -> DeltaTable | None:
@@ -37,7 +37,7 @@ def create_table(storage: Storage) -> DeltaTable:
     path = storage.path(TABLE)
     path.mkdir(parents=True, exist_ok=True)
     return DeltaTable.create(
-        str(path), EVENT_SCHEMA, configuration={"delta.dataSkippingStatsColumns": _STATS_COLUMNS}
+        str(path), EVENT_SCHEMA, configuration={"delta.dataSkippingStatsColumns": ",".join(STATS_COLUMNS)}
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_EVERY_SECONDS = 0.25
+_EVERY_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)

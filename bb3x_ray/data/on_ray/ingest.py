@@ -17,7 +17,7 @@ from bb3x_ray.data.parse import parse_block
 # A task holds a block, its parsed JSON (about eight times as large) and its columns.
 _TASK_BYTES = 500_000_000
 _OBJECT_STORE_BYTES = 800_000_000
-_TABLES_BYTES = 64_000_000  # Ray Data joins a task's tables up to this
+_TABLES_BYTES = 32_000_000  # Ray Data joins a task's tables up to this
 
 
 def parse_blocks(blocks: Sequence[Block]) -> Iterator[pa.Table]:

@@ -25,6 +25,13 @@ _IS_BOT = {"bot": True, "human": False, "Chatbot": True, "Human": False, "chatbo
 _BOT, _CANNED = f"{SOURCE}:bot", f"{SOURCE}:canned"
 _CAMEL = re.compile(r"[a-z]+(?:[A-Z][a-z0-9]*)+")
 _CHUNK = re.compile(r"(?:^|[^0-9a-zA-Z]|chunk)(\d{1,4})$")
+# A message that has no other keys is in the release's own spelling.
+_KEYS = frozenset(
+    """text sender bot_message_id human_message_id is_liked is_disliked dislike_type memories memory_decision
+    memory_knowledge search_decision search_query search_knowledge search_knowledge_doc_titles
+    search_knowledge_doc_content search_knowledge_doc_urls is_safety_controlled_response
+    previous_interaction_failure from_model_crash is_dislike_feedback safety reward mturk""".split()
+)
 # What the release's words for a dislike mean in ours, by the first of these that occurs.
 _REASONS = (
     ("topic", "off_topic"),
@@ -73,17 +80,19 @@ def add(record: dict[str, Any], rows: list[Row], chunk: int | None) -> None:
     if type(history) is not list or not history:
         raise ValueError("message_history must be a list of messages")
     conversation, person = _identity(record, history)
+    known = _KEYS.issuperset
     for index, message in enumerate(history):
         if type(message) is not dict:
             raise ValueError(f"message {index} must be an object")
-        details = {_SNAKE[key]: value for key, value in message.items()}
+        safety = message.get("safety")
+        ours = known(message) and (type(safety) is not dict or "duo_safety" in safety)
+        details = message if ours else _in_our_spelling(message)
         text, sender = details.pop("text", None), details.pop("sender", None)
         if type(text) is not str:
             raise ValueError(f"message {index}: text must be a string")
         is_bot = _IS_BOT.get(sender) if type(sender) is str else None
         if is_bot is None:
             raise ValueError(f"message {index}: sender must be bot, human, Chatbot or Human")
-        _mend_annotations(details)
         if not is_bot:
             kind, name = "person", person
         elif details.get("is_safety_controlled_response") or details.get("from_model_crash"):
@@ -132,15 +141,17 @@ def reasons_of(dislike_type: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(ours))
 
 
-def _mend_annotations(details: dict[str, Any]) -> None:
-    """Annotations that stand in an object of their own, or whose keys are in camel case."""
+def _in_our_spelling(message: dict[str, Any]) -> dict[str, Any]:
+    """Keys in snake case, annotations beside the rest."""
+    details = {_SNAKE[key]: value for key, value in message.items()}
     inner = details.get("annotations")
     if type(inner) is dict:
         del details["annotations"]
         details.update({_SNAKE[key]: value for key, value in inner.items()})
     safety = details.get("safety")
-    if type(safety) is dict and "duo_safety" not in safety:
+    if type(safety) is dict:
         details["safety"] = {_SNAKE[key]: value for key, value in safety.items()}
+    return details
 
 
 def _json(details: dict[str, Any], index: int) -> str:

@@ -95,6 +95,11 @@ def test_the_data_cards_spelling_is_read_alike(tmp_path: Path) -> None:
         for name, one in (("a.jsonl", DOCUMENTED), ("b.jsonl", theirs))
     )
     assert plain == camels
+    short = talk(
+        1, {"text": "a", "sender": "Human", "safety": {"duoSafety": "__ok__", "stringMatcher": "__ok__"}}
+    )
+    (row,), _ = parsed(write(tmp_path / "c.jsonl", [short]), "bb3")
+    assert json.loads(row["details"])["safety"] == {"duo_safety": "__ok__", "string_matcher": "__ok__"}
 
 
 def test_every_row_would_pass_the_logs_own_check_and_has_its_digest(tmp_path: Path) -> None:
