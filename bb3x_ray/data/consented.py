@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bb3x_ray.data.shard import conversation_codes
+from bb3x_ray.data.shard import runs
 
 # What `consented` reads beside the columns that one wants, and joins (`kinds`).
 COLUMNS = ("conversation_id", "consent_basis", "text")
@@ -40,5 +40,4 @@ def consented(rows: pa.Table, left_out: Counter[str]) -> pa.Table:
 
 def first_rows(conversation_ids: pa.ChunkedArray) -> np.ndarray:
     """Row numbers where conversations begin; rows of a conversation lie together."""
-    codes = conversation_codes(conversation_ids)
-    return np.flatnonzero(np.concatenate([[True], np.diff(codes) != 0])) if len(codes) else np.zeros(0, int)
+    return runs(conversation_ids)

@@ -26,11 +26,12 @@ WHY = {
 }
 _HOLDS = {
     "bb3": "One conversation a line, in the release format of BlenderBot 3; chunks 0 to 2 are the test set, "
-    "3 to 5 validation, 6 to 99 training.",
+    "3 to 5 validation, 6 to 99 training. It has no place for times, versions, comments and ratings of whole "
+    "conversations.",
     "trl": "`prompt` (messages), `completion` (one message) and `label` (true: thumb up), for trainers of "
     "unpaired preferences such as TRL's KTO.",
     "openai": "`messages` in OpenAI's shape, one conversation a line; rated replies carry `rating` "
-    "(1 or -1), `reasons` and `comment`.",
+    "(1 or -1), `reasons` and `comment`. It has no place for annotations, memories and search results.",
     "parquet": "The events of the interaction log: messages, and the feedback on them that stands.",
 }
 
@@ -120,22 +121,23 @@ _CAUTION = (
 )
 
 
+# Names of the files of a split: ours, and the release's chunks.
+_PATTERNS = {
+    "test": ("test.*", "release_data_0[0-2].jsonl"),
+    "valid": ("valid.*", "release_data_0[3-5].jsonl"),
+    "train": ("train.*", "release_data_0[6-9].jsonl", "release_data_[1-9][0-9].jsonl"),
+}
+
+
 def _front_matter(files: Sequence[Path]) -> str:
     """What Hugging Face's datasets reads to find the splits."""
     lines = ["---", "license: other", "configs:", "- config_name: default", "  data_files:"]
     for split in SPLITS:
-        mine = [path.name for path in files if _split_of_file(path) == split]
-        if mine:
+        there = [one for one in _PATTERNS[split] if any(path.match(one) for path in files)]
+        if there:
             lines += [f"  - split: {'validation' if split == 'valid' else split}", "    path:"]
-            lines += [f"    - {name}" for name in mine]
+            lines += [f'    - "{pattern}"' for pattern in there]
     return "\n".join([*lines, "---"])
-
-
-def _split_of_file(path: Path) -> str:
-    if path.stem in SPLITS:
-        return path.stem
-    chunk = int(path.stem.rpartition("_")[2])
-    return "test" if chunk < 3 else "valid" if chunk < 6 else "train"
 
 
 def _what(format: str, view: View | None, split: str | None) -> str:

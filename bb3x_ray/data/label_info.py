@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_OK = "__ok__"
-_BOTH = ("duo_safety", "string_matcher")
+# How the readers write what most messages have; any other spelling is looked at more closely.
+_SAFE = '"safety":{"duo_safety":"__ok__","string_matcher":"__ok__"}'
 
 
 def has_key(details: pa.ChunkedArray, key: str) -> np.ndarray:
@@ -22,11 +22,16 @@ def has_key(details: pa.ChunkedArray, key: str) -> np.ndarray:
 
 def tripped(details: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     """([N] annotated, and not __ok__ on both annotations; [N] carries safety annotations)."""
-    annotated = _matches(details, '"safety"', r'"safety"\s*:\s*\{')
-    ok = np.ones(len(details), dtype=bool)
-    for one in _BOTH:
-        ok &= _matches(details, one, rf'"\s?{one}"\s*:\s*"{_OK}"')
-    return annotated & ~ok, annotated
+    annotated = pc.fill_null(pc.match_substring(details, _SAFE), False).to_numpy().copy()
+    trips = np.zeros(len(details), dtype=bool)
+    unclear = np.flatnonzero(~annotated)
+    some = details.filter(pa.array(~annotated))
+    marked = _matches(some, '"safety"', r'"safety"\s*:\s*\{')
+    ok = marked.copy()
+    for one in ("duo_safety", "string_matcher"):
+        ok &= _matches(some, one, rf'"\s?{one}"\s*:\s*"__ok__"')
+    annotated[unclear], trips[unclear] = marked, marked & ~ok
+    return trips, annotated
 
 
 def _matches(details: pa.ChunkedArray, words: str, pattern: str) -> np.ndarray:

@@ -13,6 +13,8 @@ from bb3x_ray.schemas.event import EVENT_SCHEMA
 
 # Rows decoded at once.
 BATCH_ROWS = 32_768
+# So many slices of a table are put together rather than copied.
+_FEW = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,8 @@ class Shard:
     only      the conversations that are gathered here because they cross files; None: all others
     without   conversations of these files that another shard gathers
     late      side rows of these conversations that lie in other files (SIDE_COLUMNS)
+    lazy      columns that come out as dictionaries of themselves: rows can be left out without a copy of
+              their bytes, and `plain` makes strings of what is left
     """
 
     files: tuple[str, ...]
@@ -35,6 +39,7 @@ class Shard:
     only: frozenset[str] | None
     without: frozenset[str]
     late: pa.Table
+    lazy: tuple[str, ...] = ()
 
 
 def read_shard(shard: Shard) -> pa.Table:
@@ -69,7 +74,7 @@ def iter_shard(shard: Shard) -> Iterator[pa.Table]:
         yielded = True
         yield _whole(done, shard)
     if not yielded:
-        yield _whole(empty(_columns_to_read(shard)), shard)
+        yield _whole(_lazy(empty(_columns_to_read(shard)), shard.lazy), shard)
 
 
 def _whole(rows: pa.Table, shard: Shard) -> pa.Table:
@@ -84,27 +89,62 @@ def _whole(rows: pa.Table, shard: Shard) -> pa.Table:
     return messages.select([*shard.columns, *side_kinds])
 
 
+def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A lazy column's strings; any other column as it is."""
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def _plain(rows: pa.Table) -> pa.Table:
+    for place, name in enumerate(rows.column_names):
+        rows = rows.set_column(place, name, plain(rows[name]))
+    return rows
+
+
 def _in_order(messages: pa.Table) -> pa.Table:
-    """By conversation (as they begin), then position; of two at one position the later commit."""
+    """By conversation (as they begin), then position; of two at one position the later commit.
+
+    Delta's writer shuffles pieces of some thousand rows; so whole runs of rows are put in order first.
+    """
     if not len(messages):
         return messages
-    conversation = conversation_codes(messages["conversation_id"])
-    position = messages["position"].to_numpy()
-    step, further = np.diff(conversation), np.diff(position) > 0
-    if bool(np.all((step == 1) | ((step == 0) & further))):
-        return messages  # as bulk ingest writes them: nothing is copied
-    order = np.lexsort((messages["commit_seq"].to_numpy(), position, conversation))
-    ends = np.ones(len(order), dtype=bool)
-    ends[:-1] = (np.diff(conversation[order]) != 0) | (np.diff(position[order]) != 0)
-    return messages.take(pa.array(order[ends]))
+    position, starts = messages["position"].to_numpy(), runs(messages["conversation_id"])
+    of_run = _codes(messages["conversation_id"].take(pa.array(starts)))
+    sizes = np.diff(np.append(starts, len(messages)))
+    sorted_runs = np.lexsort((position[starts], of_run))
+    conversation = np.repeat(of_run[sorted_runs], sizes[sorted_runs])
+    begins = np.cumsum(sizes[sorted_runs]) - sizes[sorted_runs]
+    order = np.arange(len(messages)) + np.repeat(starts[sorted_runs] - begins, sizes[sorted_runs])
+    ordered = position[order]
+    if not np.all((np.diff(conversation) > 0) | (np.diff(ordered) > 0)):
+        within = np.lexsort((messages["commit_seq"].to_numpy()[order], ordered, conversation))
+        order, conversation, ordered = order[within], conversation[within], ordered[within]
+        last = np.append((np.diff(conversation) != 0) | (np.diff(ordered) != 0), True)
+        order = order[last]
+    return _taken(messages, order)
 
 
-def conversation_codes(ids: pa.ChunkedArray) -> np.ndarray:
+def _taken(rows: pa.Table, order: np.ndarray) -> pa.Table:
+    """Rows in `order`; without a copy where it consists of few stretches."""
+    begins = np.flatnonzero(np.append(True, np.diff(order) != 1))
+    if len(begins) > _FEW:
+        return _plain(rows).take(pa.array(order))
+    sizes = np.diff(np.append(begins, len(order))).tolist()
+    pieces = [rows.slice(int(order[at]), size) for at, size in zip(begins, sizes, strict=True)]
+    return pa.concat_tables(pieces)
+
+
+def runs(ids: pa.ChunkedArray) -> np.ndarray:
+    """Row numbers where a run of equal ids begins."""
+    if not len(ids):
+        return np.zeros(0, dtype=np.int64)
+    column = ids.combine_chunks()
+    changes = pc.not_equal(column.slice(1), column.slice(0, len(column) - 1))
+    return np.flatnonzero(np.concatenate([[True], changes.to_numpy(zero_copy_only=False)]))
+
+
+def _codes(ids: pa.ChunkedArray) -> np.ndarray:
     """[N] a number for each id, counted by first appearance."""
-    encoded = ids.combine_chunks().dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):  # more than 2 GiB of ids
-        encoded = encoded.combine_chunks()
-    codes: np.ndarray = encoded.indices.to_numpy(zero_copy_only=False)
+    codes: np.ndarray = ids.combine_chunks().dictionary_encode().indices.to_numpy()
     return codes
 
 
@@ -139,9 +179,18 @@ def _batches(shard: Shard, wanted: np.ndarray) -> Iterator[tuple[int, pa.Table]]
                 if wanted[begin : begin + size].any():
                     at = begin
                     for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], columns=there):
-                        yield at, as_events(pa.Table.from_batches([batch]), columns)
+                        rows = as_events(pa.Table.from_batches([batch]), columns)
+                        yield at, _lazy(rows, shard.lazy)
                         at += len(batch)
                 begin += size
+
+
+def _lazy(rows: pa.Table, names: Sequence[str]) -> pa.Table:
+    number = pa.array(np.arange(len(rows), dtype=np.int32))
+    for name in names:
+        column = pa.DictionaryArray.from_arrays(number, rows[name].combine_chunks())
+        rows = rows.set_column(rows.column_names.index(name), name, column)
+    return rows
 
 
 def as_events(rows: pa.Table, columns: Sequence[str]) -> pa.Table:
@@ -187,11 +236,11 @@ def _wanted(index: pa.Table, shard: Shard) -> np.ndarray:
 
 def _last_rows(ids: pa.ChunkedArray, wanted: np.ndarray) -> np.ndarray:
     """[N] for each row, the last wanted row of its conversation."""
-    if not len(ids):
-        return np.zeros(0, dtype=np.int64)
-    codes = conversation_codes(ids)
-    last = np.zeros(int(codes.max()) + 1, dtype=np.int64)
+    starts = runs(ids)
+    sizes = np.diff(np.append(starts, len(ids)))
+    conversation = _codes(ids.take(pa.array(starts)))  # of each run
     rows = np.flatnonzero(wanted)
-    last[codes[rows]] = rows  # of equal indices the last one counts
-    found: np.ndarray = last[codes]
+    last = np.zeros(len(starts), dtype=np.int64)
+    last[np.repeat(conversation, sizes)[rows]] = rows  # of equal indices the last one counts
+    found: np.ndarray = np.repeat(last[conversation], sizes)
     return found

@@ -61,8 +61,9 @@ def plan_shards(
     kinds: Sequence[str] = ("message",),
     table_version: int | None = None,
     shard_rows: int = SHARD_ROWS,
+    lazy: Sequence[str] = (),
 ) -> list[Shard]:
-    """The units of work of `shards`; see there. Raises ValueError for unknown columns or kinds."""
+    """The units of work of `shards`: see there, and `Shard`. Raises ValueError for unknown columns, kinds."""
     unknown = [name for name in columns if name not in EVENT_SCHEMA.names]
     unknown += [kind for kind in kinds if kind not in ("message", *SIDE_KINDS)]
     if unknown:
@@ -73,6 +74,7 @@ def plan_shards(
     side_kinds = [kind for kind in kinds if kind != "message"]
     plan = _Plan(files, upto_seq, shard_rows, side_kinds)
     about: dict[str, Any] = {"columns": tuple(columns), "kinds": tuple(kinds), "upto_seq": upto_seq}
+    about["lazy"] = tuple(lazy)
     return [
         Shard(
             files=tuple(files[i].path for i in part.files),

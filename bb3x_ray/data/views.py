@@ -21,7 +21,8 @@ import pyarrow.compute as pc
 
 from bb3x_ray.data.consented import consented, first_rows
 from bb3x_ray.data.label_info import has_key, label_info, thumbs, tripped
-from bb3x_ray.data.shards import shards
+from bb3x_ray.data.shard import iter_shard, plain
+from bb3x_ray.data.shards import plan_shards
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.storage import Storage
 
@@ -45,6 +46,7 @@ COLUMNS = (
     "details",
 )
 KINDS = ("message", "feedback", "consent")
+LAZY = ("details",)
 
 TURN = pa.struct([("sender", pa.string()), ("text", pa.string())])
 # `context` is the earlier texts joined by newlines; `turns`, where asked for, has them with their senders.
@@ -118,8 +120,9 @@ def read_view(
     left_out: Counter[str] | None = None,
 ) -> Iterator[pa.Table]:
     """A view as a stream of tables of EXAMPLE; see `examples`."""
-    for rows in shards(storage, COLUMNS, upto_seq, KINDS):
-        yield examples(rows, view, split, with_turns=with_turns, left_out=left_out)
+    for shard in plan_shards(storage, COLUMNS, upto_seq, KINDS, lazy=LAZY):
+        for rows in iter_shard(shard):
+            yield examples(rows, view, split, with_turns=with_turns, left_out=left_out)
 
 
 def examples(
@@ -163,7 +166,7 @@ def examples(
     left_out["unverified"] += int(unverified.sum())
     chosen = np.flatnonzero(labels & ~begins & ~unverified)
     if view.only == "crowd":
-        annotated = has_key(rows["details"].take(pa.array(chosen)), "mturk")
+        annotated = has_key(_of(rows["details"], chosen), "mturk")
         left_out["not_annotated"] += int((~annotated).sum())
         chosen = chosen[annotated]
     return _table(
@@ -216,7 +219,7 @@ def _adversarial(
 ) -> pa.Array:
     """[N] whether the conversation's person tripped an annotation; null where nothing is annotated."""
     trips, annotated = np.zeros(len(is_human), bool), np.zeros(len(is_human), bool)
-    trips[is_human], annotated[is_human] = tripped(details.filter(pa.array(is_human)))
+    trips[is_human], annotated[is_human] = tripped(plain(details.filter(pa.array(is_human))))
     any_trip = np.logical_or.reduceat(trips, starts)
     unknown = ~np.logical_or.reduceat(annotated, starts) & np.logical_or.reduceat(is_human, starts)
     conversation = np.searchsorted(starts, first)
@@ -238,16 +241,24 @@ def _table(
     if not len(chosen):
         empty = EXAMPLE.empty_table()
         return _with_turns(empty, pa.array([], pa.list_(TURN))) if with_turns else empty
-    taken = about.select([n for n in about.column_names if n != "text"]).take(pa.array(chosen))
+    names = [name for name in about.column_names if name not in ("text", "details")]
+    taken = about.select(names).take(pa.array(chosen))
     columns = {name: taken[name] for name in taken.column_names if name in EXAMPLE.names}
     columns["label"] = rows["text"].take(pa.array(chosen))
-    columns["label_info"] = label_info(taken["details"], taken["feedback"], taken["author_kind"])
+    columns["label_info"] = label_info(_of(rows["details"], chosen), taken["feedback"], taken["author_kind"])
     columns["thumb"] = thumbs(taken["feedback"])
     columns["context"] = (
         pa.nulls(len(chosen), pa.large_string()) if with_turns else _contexts(rows["text"], chosen, first)
     )
     table = pa.table({name: columns[name] for name in EXAMPLE.names}, schema=EXAMPLE)
     return _with_turns(table, _turns(rows, chosen, first)) if with_turns else table
+
+
+def _of(details: pa.ChunkedArray, chosen: np.ndarray) -> pa.ChunkedArray:
+    """Rows `chosen`, which ascend, as strings."""
+    mask = np.zeros(len(details), dtype=bool)
+    mask[chosen] = True
+    return plain(details.filter(pa.array(mask)))
 
 
 def _with_turns(table: pa.Table, turns: pa.Array) -> pa.Table:

@@ -207,6 +207,7 @@ def test_the_card_is_filled_from_the_data(released: Storage, tmp_path: Path) -> 
     assert "| bb3 | recorded:bb3 | 60 |" in card and "7 people" in card
     assert f"| no_consent | 1 | {WHY['no_consent']} |" in card
     assert f"bb3:bot ({sum(m['sender'] == 'bot' for m in messages)})" in card
+    assert '  - split: validation\n    path:\n    - "release_data_0[3-5].jsonl"\n' in card
     assert "To be filled in" in card and "**None.** The texts are as they were written." in card
     assert not any(message["text"] in card for message in messages if len(message["text"]) > 8)
 

@@ -9,12 +9,13 @@ import ray
 import ray.data
 
 from bb3x_ray.data.shard import Shard, iter_shard
-from bb3x_ray.data.shards import SHARD_ROWS, plan_shards
-from bb3x_ray.data.views import COLUMNS, KINDS, View, examples
+from bb3x_ray.data.shards import plan_shards
+from bb3x_ray.data.views import COLUMNS, KINDS, LAZY, View, examples
 from bb3x_ray.storage import Storage
 
 # A task holds a batch of rows, the contexts made of it, and the block that it hands over.
 _TASK_BYTES = 500_000_000
+_SHARD_ROWS = 50_000  # small files are read together up to this: enough tasks for the cores of a small log
 _BLOCK_BYTES = 64_000_000  # Ray Data joins a task's tables up to this
 
 
@@ -24,13 +25,13 @@ def view_dataset(
     split: str | None = None,
     upto_seq: int | None = None,
     with_turns: bool = False,
-    shard_rows: int = SHARD_ROWS,
+    shard_rows: int = _SHARD_ROWS,
 ) -> ray.data.Dataset:
     """The examples of a view, a row each (`views.EXAMPLE`), in no particular order; nothing is read yet.
 
     Every node must see the storage root. Ray must be running.
     """
-    plan = plan_shards(storage, COLUMNS, upto_seq, KINDS, shard_rows=shard_rows)
+    plan = plan_shards(storage, COLUMNS, upto_seq, KINDS, shard_rows=shard_rows, lazy=LAZY)
     read = ReadView([ray.put(shard) for shard in plan], view, split, with_turns)
     with ray.data.DataContext.current(_context()):
         numbers = ray.data.range(len(plan), override_num_blocks=max(1, len(plan)))
