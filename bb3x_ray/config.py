@@ -78,7 +78,7 @@ class LogConfig(Section):
         description="folder, or object store such as s3://bucket/path, of the events not yet in the table "
         "and of their archive; empty: storage.root. With ack=shared a store, or a folder on a shared volume",
     )
-    deidentify: Literal["off", "rules", "names"] = Field(
+    deidentify: Literal["none", "rules", "names"] = Field(
         "rules",
         description="what is replaced when talk leaves the log for a round or an export. rules: mails, "
         "phones, cards, ids, IP addresses, credentials, house numbers; names: these too (bb3x-ray[pii])",

@@ -9,7 +9,7 @@ import pytest
 
 from bb3x_ray import cli
 from bb3x_ray.storage import Storage
-from tests.data.make import talk, thumb
+from tests.data.make import said, talk, thumb
 from tests.data.release import conversations, events_of
 from tests.data.test_table import commit
 
@@ -66,7 +66,9 @@ def test_an_empty_view_says_so(bb3x: Command) -> None:
 def test_export_says_what_it_wrote_and_what_not(bb3x: Command, storage: Storage, tmp_path: Path) -> None:
     commit(storage, *talk("c", 4), thumb("t", "c-m1", 1))
     code, out, err = bb3x("export", str(tmp_path / "out"), "--format", "trl", "--view", "bot")
-    assert code == 0 and out == f"1 records of 1 conversations in {tmp_path / 'out'}\n"
+    assert code == 0 and out == (
+        f"1 records of 1 conversations in {tmp_path / 'out'}, 0 texts de-identified\n"
+    )
     assert err == "left out: 1 no_thumb\n"
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["README.md", "train.jsonl"]
 
@@ -77,3 +79,13 @@ def test_analyze_prints_and_draws(bb3x: Command, storage: Storage, tmp_path: Pat
     assert code == 0 and "conversations" in out and (tmp_path / "out" / "index.html").is_file()
     code, out, _ = bb3x("analyze", "--json")
     assert json.loads(out)["thumbs"]["up"] == 1
+
+
+def test_an_export_leaves_out_what_reaches_a_person(bb3x: Command, storage: Storage, tmp_path: Path) -> None:
+    commit(storage, said("c", 0, "write to ada@lovelace.example"), said("c", 1, "I will, at 5"))
+    code, out, _ = bb3x("export", str(tmp_path / "out"), "--format", "openai")
+    assert code == 0 and out.endswith("1 texts de-identified\n")
+    written = (tmp_path / "out" / "train.jsonl").read_text()
+    assert "lovelace" not in written and "I will, at 5" in written
+    bb3x("export", str(tmp_path / "raw"), "--format", "openai", "log.deidentify=none")
+    assert "lovelace" in (tmp_path / "raw" / "train.jsonl").read_text()

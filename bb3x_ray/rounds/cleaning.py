@@ -13,7 +13,7 @@ def cleaner(storage: Storage, config: LogConfig) -> Callable[[str, str], str] | 
 
     Raises UserError when names are asked for and their packages are missing.
     """
-    if config.deidentify == "off":
+    if config.deidentify == "none":
         return None
     deidentifier = Deidentifier(server_key(storage), names=config.deidentify == "names")
     return lambda text, person: deidentifier.clean(text, person).text

@@ -14,6 +14,7 @@ from bb3x_ray.cli import app
 from bb3x_ray.data import slices, table
 from bb3x_ray.data.committer import commit_inbox, write_rejects
 from bb3x_ray.data.compact import compact
+from bb3x_ray.data.ingest import ingest
 from bb3x_ray.data.segments import SegmentWriter
 from bb3x_ray.data.tombstones import Request, Tombstones, ask_for_erasure, digest, pending
 from bb3x_ray.data.verify import verify
@@ -259,3 +260,27 @@ def test_the_log_is_whole_after_an_erasure_and_can_be_compacted(storage: Storage
     assert verify(storage).damages == []
     assert len(table.read_conversations(storage, 0, table.head(storage))) == 3
     assert not any(words in decoded(storage.root) for words in WORDS)
+
+
+def test_a_file_that_is_ingested_again_brings_nobody_back(tmp_path: Path) -> None:
+    storage = Storage(tmp_path / "store")
+    dialogs = [
+        {
+            "dialog_id": n,
+            "start_time": "2018-10-29 03:32:08",
+            "participant1_id": {"class": "User", "user_id": user},
+            "participant2_id": {"class": "Bot", "user_id": "bot"},
+            "dialog": [
+                {"sender": "participant1", "text": text},
+                {"sender": "participant2", "text": "I see", "evaluation_score": 1},
+            ],
+        }
+        for n, (user, text) in enumerate([("ada", SECRET), ("bob", "hello")])
+    ]
+    file = tmp_path / "talk.json"
+    file.write_text(json.dumps(dialogs))
+    assert ingest(storage, file, "convai2").events_new == 6
+    erasure.erase_user(storage, "ada", 0)
+    again = ingest(storage, file, "convai2")
+    assert again.events_new == 0
+    assert SECRET not in decoded(storage.root) and "hello" in decoded(storage.root)
