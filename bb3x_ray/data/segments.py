@@ -126,7 +126,11 @@ class SegmentWriter:
             os.close(segment.fd)  # frees the lock: the committer takes the rest over
 
     def _seal(self) -> None:
-        """Publish the open segment. Called by the thread that leads, or with the turn held."""
+        """Publish the open segment. Called by the thread that leads, or with the turn held.
+
+        Appenders wait meanwhile, so the new name is not synced: should the power fail, the segment is
+        found under its old one, without an owner, and taken over.
+        """
         segment, self._segment = self._segment, None
         if segment is None:
             return
@@ -134,7 +138,6 @@ class SegmentWriter:
             os.rename(segment.path, segment.path.with_suffix(SEALED))
         finally:
             os.close(segment.fd)
-        fsync_path(self._inbox)
 
     def _seal_old(self) -> None:
         """The sealer's thread: an idle replica's events must reach the committer too."""

@@ -1,4 +1,4 @@
-"""kill -9 at any moment, of replicas that write and of the committer: nothing is lost or doubled."""
+"""kill -9 at any moment, of replicas, committer and compaction: nothing is lost or doubled."""
 
 import random
 import signal
@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bb3x_ray.data.committer import commit_inbox
+from bb3x_ray.data.committer import commit_inbox, committing
+from bb3x_ray.data.compact import compact
 from bb3x_ray.data.segments import SegmentWriter
 from bb3x_ray.data.verify import verify
 from bb3x_ray.storage import Storage
@@ -119,3 +120,42 @@ def test_a_killed_committer_loses_and_doubles_nothing(storage: Storage, kills: i
     assert sorted(committed_ids(storage)) == sorted(acknowledged)
     assert verify(storage).damages == []
     assert not list(storage.path("inbox").glob("*.jsonl"))
+
+
+COMPACTOR = """
+import sys
+from bb3x_ray.data import compact
+from bb3x_ray.storage import Storage
+compact._SECTION = 1  # two files a section: many commits to be killed between
+print("ready", flush=True)
+sys.stdin.readline()
+while True:
+    compact.compact(Storage(sys.argv[1]), 0)
+"""
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("kills", KILLS)
+def test_a_killed_compaction_loses_and_doubles_nothing(storage: Storage, kills: int) -> None:
+    moments = random.Random(kills)
+    expected: list[str] = []
+    for run in range(kills):
+        for number in range(6):
+            events = talk(f"c{run}.{number}", 3)
+            with committing(storage) as log:
+                log.append(events)
+            expected += [event.event_id for event in events]
+        process = start(COMPACTOR, str(storage.root))
+        assert process.stdin is not None and process.stdout is not None
+        process.stdout.readline()
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        time.sleep(moments.uniform(0, 0.5))
+        assert process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert committed_ids(storage) == expected
+    assert verify(storage).damages == []
+    compact(storage, keep_hours=0)
+    assert committed_ids(storage) == expected
+    assert len(list(storage.path("interactions").glob("*.parquet"))) == 1
