@@ -79,7 +79,10 @@ _SPELLED_AT = (" at ", "(at", "[at", "{at", "<at", "arroba", "arobase", "chiocci
 
 def is_spelled(lower: str) -> bool:
     """Whether a text in lower case, without "@", may hold an address in words: a quick look."""
-    return any(sign in lower for sign in _SPELLED_AT) and bool(_FAR_END.search(lower))
+    if not any(sign in lower for sign in _SPELLED_AT):
+        return False
+    dotted = "." in lower[:-1] or any(word in lower for word in _DOT_WORDS.split("|"))
+    return dotted and _FAR_END.search(lower) is not None
 
 
 def find(text: str) -> Iterator[Found]:
