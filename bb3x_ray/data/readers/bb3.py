@@ -122,7 +122,7 @@ def _thumb(
         return []  # it cannot be told which one stood; `details` keeps both
     rating = 1 if details.get("is_liked") else -1
     types = details.get("dislike_type") if rating == -1 else None
-    about = orjson.dumps({"dislike_type": types}).decode() if types else None
+    about = orjson.dumps({"dislike_type": types}) if types else None
     # fmt: off
     return [(
         f"{conversation}/{index}/thumb/{rating}", "feedback", index, conversation, person, SOURCE, _BASIS,
@@ -154,9 +154,10 @@ def _in_our_spelling(message: dict[str, Any]) -> dict[str, Any]:
     return details
 
 
-def _json(details: dict[str, Any], index: int) -> str:
+def _json(details: dict[str, Any], index: int) -> bytes:
+    """Arrow takes UTF-8 as it is."""
     try:
-        return orjson.dumps(details).decode()
+        return orjson.dumps(details)
     except TypeError:
         raise ValueError(f"message {index}: nested too deeply") from None
 
