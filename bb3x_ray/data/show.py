@@ -37,9 +37,7 @@ def _rows(
 
 def print_example(example: dict[str, Any], number: int, console: Console) -> None:
     """One example; colours and lines only where the console is a terminal."""
-    console.rule(
-        Text(_heading(example, number)), align="left", characters="─" if console.is_terminal else "-"
-    )
+    console.print(Text(_heading(example, number), style="bold cyan"), soft_wrap=not console.is_terminal)
     for turn in example["turns"]:
         _print_turn(console, turn["sender"], turn["text"], "dim")
     side = "human" if example["author_kind"] == "person" else "bot"
