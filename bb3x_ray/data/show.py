@@ -37,9 +37,7 @@ def _rows(
 
 def print_example(example: dict[str, Any], number: int, console: Console) -> None:
     """One example; colours and lines only where the console is a terminal."""
-    console.rule(
-        Text(_heading(example, number)), align="left", characters="─" if console.is_terminal else "-"
-    )
+    console.print(Text(_heading(example, number), style="bold cyan"), soft_wrap=not console.is_terminal)
     for turn in example["turns"]:
         _print_turn(console, turn["sender"], turn["text"], "dim")
     side = "human" if example["author_kind"] == "person" else "bot"
@@ -69,8 +67,15 @@ def _heading(example: dict[str, Any], number: int) -> str:
 def _print_turn(console: Console, sender: str, text: str, style: str) -> None:
     """Words of people are never read as markup, nor may they move the cursor."""
     shown = "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
-    line = f"{sender + ':':>13} " + shown.replace("\n", "\n" + " " * 14)
-    console.print(Text(line, style=style), soft_wrap=not console.is_terminal)
+    if not console.is_terminal:
+        line = f"{sender + ':':>13} " + shown.replace("\n", "\n" + " " * 14)
+        console.print(Text(line), soft_wrap=True)
+        return
+    turn = Table.grid(padding=(0, 1))
+    turn.add_column(width=13, justify="right", style=style)
+    turn.add_column(overflow="fold", style=style)
+    turn.add_row(Text(sender + ":"), Text(shown))
+    console.print(turn)
 
 
 def _info_rows(example: dict[str, Any]) -> list[tuple[str, str]]:
