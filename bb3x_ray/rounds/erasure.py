@@ -198,8 +198,8 @@ def pruned(value: Any, person: str, conversations: set[str]) -> tuple[Any, int]:
         gone = len(value) - len(kept) + sum(count for _, count in kept.values())
         return {key: inner for key, (inner, _) in kept.items()}, gone
     if isinstance(value, list):
-        rest = [pruned(v, person, conversations) for v in value if not _is_theirs(v, person, conversations)]
-        return [inner for inner, _ in rest], len(value) - len(rest) + sum(count for _, count in rest)
+        left = [pruned(v, person, conversations) for v in value if not _is_theirs(v, person, conversations)]
+        return [inner for inner, _ in left], len(value) - len(left) + sum(count for _, count in left)
     return value, 0
 
 
