@@ -209,7 +209,9 @@ class TrainConfig(Section):
         "the first is judged all the same",
     )
     mix: tuple[MixEntry, ...] = Field(
-        (), description="sources beside the round's own; empty: the human exchanges that curate chose"
+        (),
+        description="sources beside the round's own. The human exchanges that curate chose come too, unless "
+        "`human` is named here",
     )
     epochs: int = Field(1, ge=1)
     lr: float = Field(6e-5, gt=0)

@@ -135,11 +135,11 @@ class Storage:
         for file, expected in self.manifest(name)["files"].items():
             path = folder / file
             if not path.is_file():
-                raise UserError(f"{path} is missing: restore it from a copy, or import the model again.")
+                raise UserError(f"{path} is missing: {_cure(name)}.")
             if path.stat().st_size != expected["bytes"] or sha256_file(path) != expected["sha256"]:
                 raise UserError(
                     f"{path} was altered after it was published (its hash differs from {MANIFEST}): "
-                    "restore it from a copy, or import the model again."
+                    f"{_cure(name)}."
                 )
         return folder
 
@@ -174,3 +174,10 @@ class Storage:
     def clear_aside(self) -> None:
         """Remove what killed processes left unfinished. Only call while nothing else writes."""
         shutil.rmtree(self.path("tmp"), ignore_errors=True)
+
+
+def _cure(name: str) -> str:
+    """What helps against damage of something published as `name`."""
+    if name.startswith("models/"):
+        return "restore it from a copy, or import the model again"
+    return "restore it from a copy, or remove that folder, so that the next run makes it anew"

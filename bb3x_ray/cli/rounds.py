@@ -68,7 +68,13 @@ def serve(config: ConfigOption = LOCAL, overrides: Overrides = None) -> None:
 def plan(
     config: ConfigOption = LOCAL,
     overrides: Overrides = None,
-    gpu: Annotated[str | None, typer.Option(help="H200, H100, A100, A100-40, L40S, A10G, L4 …")] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option(
+            help="H200, H100, A100, A100-40, L40S, A10G, L4 …; else H100, or this machine where "
+            "the config asks for no GPU."
+        ),
+    ] = None,
     gpus: Annotated[int | None, typer.Option(min=1, help="How many train; else train.workers.")] = None,
     per_node: Annotated[int, typer.Option(min=1, help="GPUs of one node.")] = 8,
     node_memory: Annotated[float | None, typer.Option(help="Memory of a node, GiB.")] = None,
@@ -92,6 +98,9 @@ def plan(
         Console().print_json(data=as_json(made))
     else:
         show(made, Console())
+        train = parsed.train
+        if not made.machines.gpu.is_cpu and (train.gpus_per_worker, train.workers) != (1, made.setup.workers):
+            typer.echo(f"As with train.gpus_per_worker=1 train.workers={made.setup.workers}.")
     if not made.fits:
         raise typer.Exit(1)
 

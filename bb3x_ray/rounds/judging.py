@@ -112,9 +112,15 @@ class Judging:
     ) -> Answers:
         path = f"evaluations/{name}"
         foretold = sha256("\n".join(texts).encode()).hexdigest()
-        how = {"asking": asdict(asking), "prompts": self._material.sets.digest, "foretold": foretold}
+        how = {
+            "asking": asdict(asking),
+            "prompts": self._material.sets.digest,
+            "asked": {which: len(of_it) for which, of_it in prompts.items()},
+            "foretold": foretold,
+        }
         if self._storage.is_published(path):
-            if {key: self._storage.manifest(path).get(key) for key in how} != how:
+            kept = self._storage.manifest(path)
+            if any(kept.get(key, how[key]) != how[key] for key in how):
                 raise UserError(
                     f"{self._storage.path(path)}: {name} answered under other settings (chat, model.dtype, "
                     "evaluate) or foretold other messages; go back to them, or remove that folder so that "

@@ -99,6 +99,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "gpu_usable_bytes": plan.machines.usable(plan.setup.workers),
         "node_bytes": asdict(plan.node) | {"total": plan.node.total},
         "node_available_bytes": plan.machines.node_gib * GIB,
+        "size": asdict(plan.size),
         "effort": asdict(effort) | {"total_flops": effort.total_flops, "seconds": effort.seconds},
         "fits": plan.fits,
         "problems": list(plan.problems),
@@ -121,7 +122,9 @@ def show(plan: Plan, console: Console) -> None:
     console.print(_memory_table(plan))
     console.print(_effort_table(plan))
     if plan.effort.waits_for_network:
-        console.print("Gathering weights takes longer than computing with them: raise train.micro_tokens.")
+        a_step = plan.size.row_tokens * setup.rows_per_step / setup.workers  # tokens of one worker
+        key = "micro_tokens" if a_step > setup.packed_tokens else "rows_per_step"
+        console.print(f"Gathering weights takes longer than computing with them: raise train.{key}.")
     if setup.precision == "bfloat16" and not machines.gpu.bfloat16:
         console.print(f"{machines.gpu.name} has no bfloat16 of its own: train.dtype=float16 is faster there.")
     for problem in plan.problems:
@@ -145,9 +148,9 @@ def _memory_table(plan: Plan) -> Table:
     table.add_row("it can use", _gib(plan.machines.usable(plan.setup.workers)), end_section=True)
     if not plan.machines.gpu.is_cpu:
         table.add_row("a node: model read by its workers", _gib(plan.node.start))
-        table.add_row(
-            "a node: offloaded, model gathered for export", _gib(plan.node.offload + plan.node.export)
-        )
+        offloaded = "offloaded, and " if plan.node.offload else ""
+        words = f"a node: {offloaded}the model gathered for export"
+        table.add_row(words, _gib(plan.node.offload + plan.node.export))
         table.add_row("a node has (--node-memory)", f"{plan.machines.node_gib:,.2f}")
     return table
 
@@ -156,6 +159,8 @@ def _effort_table(plan: Plan) -> Table:
     effort, flops = plan.effort, plan.effort.flops
     table = Table("a round", "", title_justify="left")
     table.columns[1].justify = "right"
+    rows, tokens = plan.size.rows, plan.size.row_tokens
+    table.add_row(f"conversations of {tokens} tokens, as assumed (--rows)", f"{rows:,}")
     table.add_row("optimizer steps", f"{effort.steps:,}")
     table.add_row("training tokens, of all passes", f"{effort.tokens:,}")
     table.add_row("FLOPs a token: forward", f"{flops.forward:.2e}")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow.parquet as pq
 from transformers import AutoTokenizer
@@ -109,11 +109,15 @@ class RoundSteps:
         if not self.ledger.is_done(plan.name, "score"):
             started = time.monotonic()
             scored = self._score(plan, self._for_learning(list(slice_)))
-            with self.ledger.publish(plan.name, "score", reward=scored.reward_version) as folder:
+            settings = self._settings("reward", "trust")
+            with self.ledger.publish(
+                plan.name, "score", reward=scored.reward_version, settings=settings
+            ) as folder:
                 _save_scored(scored, folder)
             self.metrics.log(
                 "score", {**scored.metrics, "seconds": time.monotonic() - started}, round=plan.number
             )
+        self._tell_other_settings(plan, "score", "reward", "trust")
         scored = _load_scored(self.ledger.folder(plan.name, "score"))
         self.say(
             f"score: {len(scored.turns)} replies scored by reward {scored.reward_version}, "
@@ -172,17 +176,41 @@ class RoundSteps:
                 slices.taught_before(self.storage, f"{plan.name}/collect"),
             )
             report = self._count_judges_part(report, slice_)
-            with self.ledger.publish(plan.name, "curate", **asdict(report)) as folder:
+            if not report.imitate + report.avoid + report.human_rows:
+                raise UserError(
+                    f"{plan.name}: none of {report.seen} replies teaches anything (dropped: "
+                    f"{_counts(report.dropped)}): widen reward.imitate_above and reward.avoid_below, or "
+                    "raise curate.human_rows, and run the same command again."
+                )
+            settings = self._settings("curate", "reward")
+            with self.ledger.publish(plan.name, "curate", settings=settings, **asdict(report)) as folder:
                 pq.write_table(rows, folder / "training_set.parquet")
                 write_json(folder / "report.json", asdict(report))
             self.metrics.log("curate", floats(asdict(report)), round=plan.number)
+        self._tell_other_settings(plan, "curate", "curate", "reward")
         report = CurationReport(**read_json(self.ledger.folder(plan.name, "curate") / "report.json"))
-        dropped = ", ".join(f"{n} {reason}" for reason, n in sorted(report.dropped.items())) or "none"
         self.say(
-            f"curate: {report.imitate} replies to imitate, {report.avoid} to avoid, dropped: {dropped}; "
+            f"curate: {report.imitate} replies to imitate, {report.avoid} to avoid, "
+            f"dropped: {_counts(report.dropped)}; "
             f"{report.human_rows} human conversations beside them"
         )
         return f"{plan.name}/curate"
+
+    def _settings(self, *sections: str) -> dict[str, Any]:
+        """The settings of some sections of the config, under the names that a command line gives them."""
+        tree = self.config.model_dump(mode="json")
+        return {f"{section}.{key}": value for section in sections for key, value in tree[section].items()}
+
+    def _tell_other_settings(self, plan: RoundPlan, step: str, *sections: str) -> None:
+        """A step that is done stays as it is: whoever changed its settings since should know."""
+        name = f"{plan.name}/{step}"
+        now, made_with = self._settings(*sections), self.storage.manifest(name).get("settings", {})
+        changed = sorted(key for key, value in made_with.items() if now.get(key) != value)
+        if changed:
+            self.say(
+                f"{step}: {', '.join(changed)} differ from what {name} was made with, which stays; remove "
+                "that folder and what came after it to make it anew"
+            )
 
     def _count_judges_part(self, report: CurationReport, slice_: tuple[Conversation, ...]) -> CurationReport:
         """Law 5: what the judge's people were told is a drop too."""
@@ -277,6 +305,10 @@ def hand_over(plan: RoundPlan, verdict: Verdict, models: Registry, server: Serve
         return f"{plan.candidate} is champion; a running server takes it up by itself"
     server.swap(plan.candidate)
     return f"{plan.candidate} answers from now on"
+
+
+def _counts(dropped: dict[str, int]) -> str:
+    return ", ".join(f"{n} {reason}" for reason, n in sorted(dropped.items())) or "none"
 
 
 def _verdict_numbers(verdict: Verdict) -> dict[str, float]:

@@ -135,9 +135,13 @@ class Training:
             pools = {HUMAN: lambda count: self._human_rows(0, count), SAFETY: lambda _: self._safety_rows()}
             before = pa.concat_tables([TRAINING_SCHEMA.empty_table(), *earlier])
             table, given = mix(own, before, pools, self._config.train.mix, plan.seed)
-            with self._storage.publish(name, mix=given) as folder:
+            wanted = [entry.model_dump(mode="json") for entry in self._config.train.mix]
+            with self._storage.publish(name, mix=given, wanted=wanted) as folder:
                 pq.write_table(table, folder / "training_set.parquet")
-        given = self._storage.manifest(name)["mix"]
+        manifest = self._storage.manifest(name)
+        given = manifest["mix"]
+        if manifest.get("wanted") != [entry.model_dump(mode="json") for entry in self._config.train.mix]:
+            self._say(f"train: train.mix differs from what {name} was made with, which stays as it is")
         self._metrics.log("mix", floats(given), round=plan.number)
         self._say(f"train: the mix, by labelled turns: {describe(given)}")
 

@@ -50,6 +50,7 @@ class Plan:
     gpu: GpuMemory
     node: NodeMemory
     effort: Effort
+    size: RoundSize
     problems: tuple[str, ...]
     cure: str | None
 
@@ -90,6 +91,7 @@ def plan_setup(
         gpu=gpu_memory(shape, setup, machines.beside),
         node=node_memory(shape, setup),
         effort=effort(shape, setup, machines.gpu, setup.workers, size, mfu),
+        size=size,
         problems=tuple(problems),
         cure=cure,
     )
