@@ -39,7 +39,8 @@ NUMBER = re.compile(
     _any_of(
         r"""
         (?:my|your|his|her|our|their|new|old|mom'?s|dad'?s|wife'?s|husband'?s|contact)_(?:new_|old_)?(?:num|digits|no\.?|\#)
-        numbers? number's num[ée]ro n[úu]mero nummer(?:et|n)? numero číslo broj num[ăa]r\w* szám\w*
+        number number's
+        (?:my|your|his|her)_numbers num[ée]ro n[úu]mero nummer(?:et|n)? numero číslo broj num[ăa]r\w* szám\w*
         numer numeru номер\w* numaram numara\w*
         """
     ),
