@@ -7,6 +7,7 @@ it goes through the same events in the same order, and adds those that are missi
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,8 +21,9 @@ from bb3x_ray.data.reject_file import RejectFile
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.storage import Storage
 
-# One process reads about 70 MB/s; below this, Ray would hardly have started by the time it is done.
-SMALL_BYTES = 250_000_000
+# One process takes in about 70 MB/s, and Ray needs 10 seconds and as many of the processor to start: below
+# this, a machine of two cores is quicker without it.
+SMALL_BYTES = 1_000_000_000
 _PACKED = 6  # how much larger a .gz is unpacked, about
 _COMMIT_BYTES = 128_000_000
 _SHOWN = 1000  # rejected entries that a report holds; the file under rejects/ holds all
@@ -79,9 +81,10 @@ def ingest(
     with RejectFile(storage, path, format) as rejects:
         run = _Run(storage, files, sum(block.size for block in blocks), rejects, strict, on_progress)
         try:
-            for table in _tables(blocks):
-                run.take(table)
-            run.commit()
+            with run:
+                for table in _tables(blocks):
+                    run.take(table)
+                run.commit()
         except UserError:
             rejects.keep()
             raise
@@ -116,7 +119,7 @@ def _is_large(blocks: Iterable[Block]) -> bool:
 
 @dataclass(slots=True)
 class _Run:
-    """The tables of one ingest, on their way into the log."""
+    """The tables of one ingest, on their way into the log; a commit is written while the next ones are read."""
 
     storage: Storage
     files: list[Path]
@@ -134,6 +137,8 @@ class _Run:
     rejected: list[tuple[int, str]] = field(default_factory=list)
     _waiting: list[pa.Table] = field(default_factory=list)
     _waiting_bytes: int = 0
+    _writer: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+    _written: Future[int] | None = None
     _lines: tuple[int, int] = (0, 0)  # file, and how many of its lines earlier blocks held
 
     def take(self, table: pa.Table) -> None:
@@ -154,11 +159,30 @@ class _Run:
             self.on_progress(Progress(self.done, self.total, self.events, self.left_out))
 
     def commit(self) -> None:
-        """Everything that was taken and is new goes into the log, as one commit."""
+        """Everything that was taken and is new goes into the log, as one commit, after the one before it."""
+        self._wait()
         if self._waiting:
-            with committing(self.storage) as log:
-                self.new += log.append_rows(pa.concat_tables(self._waiting).drop_columns("about"))
+            self._written = self._writer.submit(self._append, self._waiting)
             self._waiting, self._waiting_bytes = [], 0
+
+    def _append(self, tables: list[pa.Table]) -> int:
+        with committing(self.storage) as log:
+            return log.append_rows(pa.concat_tables(tables).drop_columns("about"))
+
+    def _wait(self) -> None:
+        """Until the commit under way is written. Raises what it raised."""
+        if self._written is not None:
+            written, self._written = self._written, None
+            self.new += written.result()
+
+    def __enter__(self) -> "_Run":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._wait()
+        finally:
+            self._writer.shutdown()
 
     def _tell(self, about: About) -> None:
         self.done += about.bytes
