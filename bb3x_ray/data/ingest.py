@@ -119,7 +119,7 @@ def _is_large(blocks: Iterable[Block]) -> bool:
 
 @dataclass(slots=True)
 class _Run:
-    """The tables of one ingest, on their way into the log; a commit is written while the next ones are read."""
+    """The tables of one ingest, on their way into the log; a commit is written while more are read."""
 
     storage: Storage
     files: list[Path]
