@@ -6,6 +6,7 @@ the committer's lease for itself, so replicas' events go on coming in between. K
 it goes through the same events in the same order, and adds those that are missing.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,9 +22,11 @@ from bb3x_ray.data.reject_file import RejectFile
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.storage import Storage
 
-# One process takes in about 70 MB/s, and Ray needs 10 seconds and as many of the processor to start: below
-# this, a machine of two cores is quicker without it.
+# One process takes in about 70 MB/s; Ray needs 10 seconds and twice as many of the processor to start, and moving
+# tables between processes costs half as much again as parsing them. So it pays for large inputs on more cores
+# than the parser and the writer of commits keep busy by themselves.
 SMALL_BYTES = 1_000_000_000
+_FEW_CORES = 2
 _PACKED = 6  # how much larger a .gz is unpacked, about
 _COMMIT_BYTES = 128_000_000
 _SHOWN = 1000  # rejected entries that a report holds; the file under rejects/ holds all
@@ -57,7 +60,7 @@ OnProgress = Callable[[Progress], None]
 
 
 def is_large(path: str | Path, format: str) -> bool:
-    """Whether reading it is worth the start of Ray. Raises UserError when there is nothing to read."""
+    """Whether reading it here is worth the start of Ray. Raises UserError when there is nothing to read."""
     return _is_large(cut(Path(path), format)[1])
 
 
@@ -68,12 +71,13 @@ def ingest(
     *,
     strict: bool = False,
     on_progress: OnProgress | None = None,
+    by_tasks: bool | None = None,
 ) -> IngestReport:
     """Take a file, or all files of a folder, into the log; what the log already holds is not added again.
 
     Damaged entries are reported with line and reason and kept under rejects/; the good ones count. With
-    `strict`, the first one ends it. Large inputs are read by the Ray that is running, or by one that is
-    started for it. Raises UserError for an unknown format, for a file that is missing, empty, or without one
+    `strict`, the first one ends it. `by_tasks` has it parsed by the Ray that is running, or by one that is
+    started for it; None leaves that to the input's size and the machine. Raises UserError for an unknown format, for a file that is missing, empty, or without one
     good entry, and with `strict` for the first bad one.
     """
     path = Path(path)
@@ -82,7 +86,7 @@ def ingest(
         run = _Run(storage, files, sum(block.size for block in blocks), rejects, strict, on_progress)
         try:
             with run:
-                for table in _tables(blocks):
+                for table in _tables(blocks, _is_large(blocks) if by_tasks is None else by_tasks):
                     run.take(table)
                 run.commit()
         except UserError:
@@ -105,8 +109,8 @@ def ingest(
     )
 
 
-def _tables(blocks: Sequence[Block]) -> Iterator[pa.Table]:
-    if not _is_large(blocks):
+def _tables(blocks: Sequence[Block], by_tasks: bool) -> Iterator[pa.Table]:
+    if not by_tasks:
         return (table for block in blocks for table in parse_block(block))
     from bb3x_ray.data import on_ray  # only where it is needed: importing Ray takes seconds
 
@@ -114,7 +118,8 @@ def _tables(blocks: Sequence[Block]) -> Iterator[pa.Table]:
 
 
 def _is_large(blocks: Iterable[Block]) -> bool:
-    return sum(b.size * (_PACKED if b.path.endswith(".gz") else 1) for b in blocks) >= SMALL_BYTES
+    size = sum(block.size * (_PACKED if block.path.endswith(".gz") else 1) for block in blocks)
+    return size >= SMALL_BYTES and (os.cpu_count() or 1) > _FEW_CORES
 
 
 @dataclass(slots=True)
