@@ -22,9 +22,9 @@ from bb3x_ray.data.reject_file import RejectFile
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.storage import Storage
 
-# One process takes in about 70 MB/s; Ray needs 10 seconds and twice as many of the processor to start, and moving
-# tables between processes costs half as much again as parsing them. So it pays for large inputs on more cores
-# than the parser and the writer of commits keep busy by themselves.
+# One process takes in about 70 MB/s; Ray needs 10 seconds and twice as many of the processor to start, and
+# moving tables between processes costs half as much again as parsing them. So it pays for large inputs on more
+# cores than the parser and the writer of commits keep busy by themselves.
 SMALL_BYTES = 1_000_000_000
 _FEW_CORES = 2
 _PACKED = 6  # how much larger a .gz is unpacked, about
@@ -77,8 +77,9 @@ def ingest(
 
     Damaged entries are reported with line and reason and kept under rejects/; the good ones count. With
     `strict`, the first one ends it. `by_tasks` has it parsed by the Ray that is running, or by one that is
-    started for it; None leaves that to the input's size and the machine. Raises UserError for an unknown format, for a file that is missing, empty, or without one
-    good entry, and with `strict` for the first bad one.
+    started for it; None leaves that to the input's size and the machine. Raises UserError for an unknown
+    format, for a file that is missing, empty, or without one good entry, and with `strict` for the first bad
+    one.
     """
     path = Path(path)
     files, blocks = cut(path, format)
