@@ -37,12 +37,14 @@ def ingest(
 
     file = file_of(file, format)
     ray: AbstractContextManager[None] = nullcontext()
-    if is_large(file, format):
+    by_tasks = is_large(file, format) or parsed.ray.address is not None
+    if by_tasks:
         from bb3x_ray.rounds.on_ray import connected
 
         ray = connected(parsed.ray)
     with ray, showing(f"ingest {file.name}") as on_progress:
-        report = take_in(Storage(parsed.storage.root), file, format, strict=strict, on_progress=on_progress)
+        storage = Storage(parsed.storage.root)
+        report = take_in(storage, file, format, strict=strict, on_progress=on_progress, by_tasks=by_tasks)
     typer.echo(
         f"{report.conversations} conversations: {report.events_new} new events, {report.duplicates} known "
         f"already; {report.thumbs_up} thumbs up, {report.thumbs_down} down"

@@ -6,7 +6,9 @@ the committer's lease for itself, so replicas' events go on coming in between. K
 it goes through the same events in the same order, and adds those that are missing.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,8 +22,11 @@ from bb3x_ray.data.reject_file import RejectFile
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.storage import Storage
 
-# One process reads about 70 MB/s; below this, Ray would hardly have started by the time it is done.
-SMALL_BYTES = 250_000_000
+# One process takes in about 70 MB/s; Ray needs 10 seconds and twice as many of the processor to start, and
+# moving tables between processes costs half as much again as parsing them. So it pays for large inputs on
+# more cores than the parser and the writer of commits keep busy by themselves.
+SMALL_BYTES = 1_000_000_000
+_FEW_CORES = 2
 _PACKED = 6  # how much larger a .gz is unpacked, about
 _COMMIT_BYTES = 128_000_000
 _SHOWN = 1000  # rejected entries that a report holds; the file under rejects/ holds all
@@ -55,7 +60,7 @@ OnProgress = Callable[[Progress], None]
 
 
 def is_large(path: str | Path, format: str) -> bool:
-    """Whether reading it is worth the start of Ray. Raises UserError when there is nothing to read."""
+    """Whether reading it here is worth the start of Ray. Raises UserError when there is nothing to read."""
     return _is_large(cut(Path(path), format)[1])
 
 
@@ -66,22 +71,25 @@ def ingest(
     *,
     strict: bool = False,
     on_progress: OnProgress | None = None,
+    by_tasks: bool | None = None,
 ) -> IngestReport:
     """Take a file, or all files of a folder, into the log; what the log already holds is not added again.
 
     Damaged entries are reported with line and reason and kept under rejects/; the good ones count. With
-    `strict`, the first one ends it. Large inputs are read by the Ray that is running, or by one that is
-    started for it. Raises UserError for an unknown format, for a file that is missing, empty, or without one
-    good entry, and with `strict` for the first bad one.
+    `strict`, the first one ends it. `by_tasks` has it parsed by the Ray that is running, or by one that is
+    started for it; None leaves that to the input's size and the machine. Raises UserError for an unknown
+    format, for a file that is missing, empty, or without one good entry, and with `strict` for the first bad
+    one.
     """
     path = Path(path)
     files, blocks = cut(path, format)
     with RejectFile(storage, path, format) as rejects:
         run = _Run(storage, files, sum(block.size for block in blocks), rejects, strict, on_progress)
         try:
-            for table in _tables(blocks):
-                run.take(table)
-            run.commit()
+            with run:
+                for table in _tables(blocks, _is_large(blocks) if by_tasks is None else by_tasks):
+                    run.take(table)
+                run.commit()
         except UserError:
             rejects.keep()
             raise
@@ -102,8 +110,8 @@ def ingest(
     )
 
 
-def _tables(blocks: Sequence[Block]) -> Iterator[pa.Table]:
-    if not _is_large(blocks):
+def _tables(blocks: Sequence[Block], by_tasks: bool) -> Iterator[pa.Table]:
+    if not by_tasks:
         return (table for block in blocks for table in parse_block(block))
     from bb3x_ray.data.on_ray.ingest import parse_blocks  # only where it is needed: Ray takes seconds
 
@@ -111,12 +119,13 @@ def _tables(blocks: Sequence[Block]) -> Iterator[pa.Table]:
 
 
 def _is_large(blocks: Iterable[Block]) -> bool:
-    return sum(b.size * (_PACKED if b.path.endswith(".gz") else 1) for b in blocks) >= SMALL_BYTES
+    size = sum(block.size * (_PACKED if block.path.endswith(".gz") else 1) for block in blocks)
+    return size >= SMALL_BYTES and (os.cpu_count() or 1) > _FEW_CORES
 
 
 @dataclass(slots=True)
 class _Run:
-    """The tables of one ingest, on their way into the log."""
+    """The tables of one ingest, on their way into the log; a commit is written while more are read."""
 
     storage: Storage
     files: list[Path]
@@ -134,6 +143,8 @@ class _Run:
     rejected: list[tuple[int, str]] = field(default_factory=list)
     _waiting: list[pa.Table] = field(default_factory=list)
     _waiting_bytes: int = 0
+    _writer: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+    _written: Future[int] | None = None
     _lines: tuple[int, int] = (0, 0)  # file, and how many of its lines earlier blocks held
 
     def take(self, table: pa.Table) -> None:
@@ -154,11 +165,30 @@ class _Run:
             self.on_progress(Progress(self.done, self.total, self.events, self.left_out))
 
     def commit(self) -> None:
-        """Everything that was taken and is new goes into the log, as one commit."""
+        """Everything that was taken and is new goes into the log, as one commit, after the one before it."""
+        self._wait()
         if self._waiting:
-            with committing(self.storage) as log:
-                self.new += log.append_rows(pa.concat_tables(self._waiting).drop_columns("about"))
+            self._written = self._writer.submit(self._append, self._waiting)
             self._waiting, self._waiting_bytes = [], 0
+
+    def _append(self, tables: list[pa.Table]) -> int:
+        with committing(self.storage) as log:
+            return log.append_rows(pa.concat_tables(tables).drop_columns("about"))
+
+    def _wait(self) -> None:
+        """Until the commit under way is written. Raises what it raised."""
+        if self._written is not None:
+            written, self._written = self._written, None
+            self.new += written.result()
+
+    def __enter__(self) -> "_Run":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._wait()
+        finally:
+            self._writer.shutdown()
 
     def _tell(self, about: About) -> None:
         self.done += about.bytes

@@ -1,4 +1,4 @@
-"""Our ingest of the release's files: `python -m benchmarks.data.ingest_ours FOLDER ROOT`. Ray's start
+"""Our ingest of the release's files: `python -m benchmarks.data.ingest_ours FOLDER ROOT [tasks]`. Ray's start
 counts."""
 
 import sys
@@ -7,12 +7,12 @@ from dataclasses import asdict
 from benchmarks.data.arm import report, timer
 
 
-def main(folder: str, root: str) -> None:
+def main(folder: str, root: str, how: str = "") -> None:
     began = timer()
     from bb3x_ray.data.ingest import ingest
     from bb3x_ray.storage import Storage
 
-    done = ingest(Storage(root), folder, "bb3")
+    done = ingest(Storage(root), folder, "bb3", by_tasks=True if how == "tasks" else None)
     seconds = timer() - began
     report(seconds, **{key: value for key, value in asdict(done).items() if key != "rejected"})
 

@@ -155,7 +155,6 @@ def test_hostile_lines_harm_nobody(tmp_path: Path, storage: Storage, monkeypatch
     ]
     path = tmp_path / "x.jsonl"
     path.write_bytes(b"\n".join([*hostile, json.dumps(talk(7, human("nul \x00 is text"))).encode()]))
-    monkeypatch.setattr(ingest_module, "SMALL_BYTES", 10**9)
     report = ingest(storage, path, "bb3")
     assert [line for line, _ in report.rejected] == list(range(1, 13))
     assert (report.conversations, report.events_new) == (1, 1)

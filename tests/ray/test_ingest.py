@@ -11,7 +11,6 @@ from typing import Any
 import psutil
 import pytest
 
-from bb3x_ray.data import ingest as ingest_module
 from bb3x_ray.data.ingest import ingest
 from bb3x_ray.data.table import head, open_table, scan
 from bb3x_ray.storage import Storage
@@ -22,10 +21,11 @@ pytestmark = pytest.mark.ray
 # Blocks and commits small enough that a kill falls between them.
 KILLED = """
 import sys
-from bb3x_ray.data import ingest, on_ray, parse
+from bb3x_ray.data import ingest, parse
+from bb3x_ray.data.on_ray import ingest as on_ray
 from bb3x_ray.storage import Storage
-ingest.SMALL_BYTES, ingest._COMMIT_BYTES, parse.BLOCK_BYTES = 0, 200_000, 30_000
-ingest.ingest(Storage(sys.argv[1]), sys.argv[2], "bb3")
+ingest._COMMIT_BYTES, parse.BLOCK_BYTES = 200_000, 30_000
+ingest.ingest(Storage(sys.argv[1]), sys.argv[2], "bb3", by_tasks=True)
 """
 
 
@@ -47,21 +47,16 @@ def rows(storage: Storage) -> list[dict[str, object]]:
     return found
 
 
-def test_the_log_is_the_same_as_from_one_process(
-    ray_cluster: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_log_is_the_same_as_from_one_process(ray_cluster: None, folder: Path, tmp_path: Path) -> None:
     alone, by_tasks = Storage(tmp_path / "alone"), Storage(tmp_path / "tasks")
     expected = ingest(alone, folder, "bb3")
-    monkeypatch.setattr(ingest_module, "SMALL_BYTES", 0)
-    assert ingest(by_tasks, folder, "bb3") == expected
+    assert ingest(by_tasks, folder, "bb3", by_tasks=True) == expected
     assert [line for line, _ in expected.rejected] == [101] and expected.conversations == 3999
     assert rows(by_tasks) == rows(alone)
     assert ingest(by_tasks, folder, "bb3").events_new == 0
 
 
-def test_killed_on_the_way_and_run_again(
-    ray_cluster: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_on_the_way_and_run_again(ray_cluster: None, folder: Path, tmp_path: Path) -> None:
     killed, whole = Storage(tmp_path / "killed"), Storage(tmp_path / "whole")
     driver: Any = psutil.Popen(
         [sys.executable, "-c", KILLED, str(killed.root), str(folder)],
@@ -79,8 +74,7 @@ def test_killed_on_the_way_and_run_again(
     psutil.wait_procs([driver, *below])
     taken = head(killed)
     assert 0 < taken < 3999 * 3
-    monkeypatch.setattr(ingest_module, "SMALL_BYTES", 0)
-    report = ingest(killed, folder, "bb3")
+    report = ingest(killed, folder, "bb3", by_tasks=True)
     assert (report.duplicates, report.events_new) == (taken, 3999 * 3 - taken)
     ingest(whole, folder, "bb3")
     assert rows(killed) == rows(whole)

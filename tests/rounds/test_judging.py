@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bb3x_ray.config import ChatConfig, Config
+from bb3x_ray.config import ChatConfig, Config, EvaluateConfig
 from bb3x_ray.data.readers.chitchat import ChitchatConversation
 from bb3x_ray.evaluate.prompts import PromptSets
 from bb3x_ray.evaluate.replies import Answers, answer
@@ -18,15 +18,14 @@ from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.storage import Storage
 
 
-def judging(storage: Storage, word: str) -> Judging:
+def judging(storage: Storage, word: str, panel: int = 20) -> Judging:
     talks = [
         ChitchatConversation(f"c{n}", ("a", "b"), (f"here is what {word} {n} has to say", "yes"), None)
-        for n in range(20)
+        for n in range(30)
     ]
-    material = Material({"perplexity": talks, "judge": []}, PromptSets((), ()))
-    return Judging(
-        storage, Registry(storage), material, Config(chat=ChatConfig(max_new_tokens=1)), lambda line: None
-    )
+    material = Material({"perplexity": talks, "judge": talks}, PromptSets((), ()))
+    config = Config(chat=ChatConfig(max_new_tokens=1), evaluate=EvaluateConfig(panel=panel))
+    return Judging(storage, Registry(storage), material, config, lambda line: None)
 
 
 def test_perplexity_over_other_messages_is_not_compared(
@@ -42,3 +41,5 @@ def test_perplexity_over_other_messages_is_not_compared(
     assert judging(storage, "Ada").answers("v0001") == judging(storage, "Ada").answers("v0001")
     with pytest.raises(UserError, match="foretold other messages"):
         judging(storage, "Bob").answers("v0001")
+    with pytest.raises(UserError, match="remove that folder"):
+        judging(storage, "Ada", panel=25).answers("v0001")
