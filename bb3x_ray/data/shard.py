@@ -12,7 +12,7 @@ from bb3x_ray.data.standing import SIDE_COLUMNS, with_standing
 from bb3x_ray.schemas.event import EVENT_SCHEMA
 
 # Rows decoded at once.
-BATCH_ROWS = 32_768
+BATCH_ROWS = 16_384
 # So many slices of a table are put together rather than copied.
 _FEW = 64
 
