@@ -55,10 +55,10 @@ REJECTS = "rejects"
 _PLAN = "commit_plan.json"
 _BATCH_BYTES = 64_000_000  # segments committed together, so that memory stays bounded
 _LEASE_SECONDS = 120.0
-_FILE_BYTES = 2_000_000_000  # more than a commit: each is one file
+FILE_BYTES = 2_000_000_000  # more than a commit: each is one file
 # Small row groups let readers hold little. A dictionary of what hardly repeats is work for nothing, and what
 # people wrote has no business in the statistics of a file.
-_WRITER = WriterProperties(
+WRITER = WriterProperties(
     compression="SNAPPY",
     max_row_group_size=65_536,
     default_column_properties=ColumnProperties(statistics_enabled="NONE"),
@@ -134,8 +134,8 @@ class LogTable:
             rows,
             mode="append",
             schema_mode="merge",  # older tables lack the newer columns; their rows read as null
-            target_file_size=_FILE_BYTES,
-            writer_properties=_WRITER,
+            target_file_size=FILE_BYTES,
+            writer_properties=WRITER,
             commit_properties=CommitProperties(app_transactions=[Transaction(APP_ID, head)]),
         )
         sync_newest(self._storage, self._table)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 
-from bb3x_ray.data.committer import lease
+from bb3x_ray.data.committer import FILE_BYTES, WRITER, lease
 from bb3x_ray.data.table import DataFile, data_files, open_table, scan, sync_newest
 from bb3x_ray.schemas.event import EVENT_SCHEMA
 from bb3x_ray.storage import Storage
@@ -88,6 +88,8 @@ def _rewrite(storage: Storage, table: DeltaTable, section: list[DataFile]) -> in
         mode="overwrite",
         predicate=f"commit_seq >= {first} AND commit_seq <= {last}",
         schema_mode="merge",
+        target_file_size=FILE_BYTES,
+        writer_properties=WRITER,
         commit_properties=CommitProperties(custom_metadata={"bb3x": "compact"}),
     )
     sync_newest(storage, table)
