@@ -23,8 +23,8 @@ from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.storage import Storage
 
 # One process takes in about 70 MB/s; Ray needs 10 seconds and twice as many of the processor to start, and
-# moving tables between processes costs half as much again as parsing them. So it pays for large inputs on more
-# cores than the parser and the writer of commits keep busy by themselves.
+# moving tables between processes costs half as much again as parsing them. So it pays for large inputs on
+# more cores than the parser and the writer of commits keep busy by themselves.
 SMALL_BYTES = 1_000_000_000
 _FEW_CORES = 2
 _PACKED = 6  # how much larger a .gz is unpacked, about
