@@ -61,7 +61,7 @@ def test_an_answer_depends_on_its_question_alone(ray_cluster: None, tiny_model: 
 def test_iterations_stop_when_people_surprise_the_model(
     ray_cluster: None, tiny_model: Path, storage: Storage, perplexity_stop: float, trained: int
 ) -> None:
-    """A rate that ruins the model. The first iteration is judged all the same, the second is undone."""
+    """A rate that ruins the model. The first iteration is judged all the same, a later one is undone."""
     models = Registry(storage, "models")
     with models.publish(models.reserve(), {}, "") as folder:
         for path in tiny_model.iterdir():
@@ -76,13 +76,14 @@ def test_iterations_stop_when_people_surprise_the_model(
         own = talk_rows([("Hello", "I like tea and long walks by the sea.")] * 4, tokenizer, 64, "", "served")
         pq.write_table(own, folder / "training_set.parquet")
     train = {
-        "iterations": 3,
+        "iterations": 4,
         "objective": "pairwise_cringe",
         "answers": {"per_context": 2},
         "perplexity_stop": perplexity_stop,
         "lr": 0.03,
         "epochs": 4,
         "cpus_per_worker": 0.5,
+        "dtype": "float32",
     }
     config = Config.model_validate(
         {
@@ -107,11 +108,13 @@ def test_iterations_stop_when_people_surprise_the_model(
     )
     training.publish_candidate("rounds/0001/curate")
     results = models.lineage("v0002")["iterations"]
-    assert [result["kept"] for result in results] == [True, False][:trained]
-    assert [result["stop"] for result in results] == [False, True][-trained:]
-    first, last = results[0], results[-1]
+    # How fast the rate ruins the model differs between processors: one more iteration may pass.
+    assert len(results) == 1 if trained == 1 else len(results) >= 2
+    assert [result["kept"] for result in results] == [True] * (len(results) - 1) + [trained == 1]
+    assert [result["stop"] for result in results] == [False] * (len(results) - 1) + [True]
+    best, last = [result for result in results if result["kept"]][-1], results[-1]
     assert last["perplexity"] > perplexity_stop * last["champions_perplexity"]
     assert "this is the last iteration" in said[-1] and said[-1].endswith("undone") == (trained == 2)
     of_candidate = perplexity(load_model(models.folder("v0002"), "float32"), PROBE).value
-    assert of_candidate == pytest.approx(first["perplexity"], rel=1e-4)
+    assert of_candidate == pytest.approx(best["perplexity"], rel=1e-4)
     assert not list(storage.path("rounds/0001/iterations").glob("*/weights"))
