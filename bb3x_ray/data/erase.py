@@ -15,6 +15,7 @@ from deltalake import ColumnProperties, WriterProperties
 
 from bb3x_ray.data.committer import REJECTS
 from bb3x_ray.data.inbox import Inbox, rewrite_lines
+from bb3x_ray.data.readers.identity import fingerprint
 from bb3x_ray.data.table import open_table, scan
 from bb3x_ray.data.tombstones import Tombstones
 from bb3x_ray.storage import Storage
@@ -94,8 +95,10 @@ def persons_of(storage: Storage, user: str, pseudonyms: Iterable[str]) -> list[s
         return []
     known = scan(storage, table, ["person", "source"], ds.field("person").is_valid())
     sources = [source for source in known["source"].unique().to_pylist() if source]
-    digest = hashlib.sha256(f"person:{user}".encode("utf-8", "surrogatepass")).hexdigest()
-    names = {user, *pseudonyms, *(f"{source}-{digest[:16]}" for source in sources)}
+    # Readers hash the id of a recorded person, some as JSON.
+    hashes = {hashlib.sha256(f"person:{user}".encode("utf-8", "surrogatepass")).hexdigest()}
+    hashes |= {fingerprint(f"person:{user}"), fingerprint(["person", user])}
+    names = {user, *pseudonyms, *(f"{source}-{one[:16]}" for source in sources for one in hashes)}
     return sorted(names & set(known["person"].unique().to_pylist()))
 
 

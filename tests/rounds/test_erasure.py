@@ -284,3 +284,44 @@ def test_a_file_that_is_ingested_again_brings_nobody_back(tmp_path: Path) -> Non
     again = ingest(storage, file, "convai2")
     assert again.events_new == 0
     assert SECRET not in decoded(storage.root) and "hello" in decoded(storage.root)
+
+
+def test_a_person_of_any_format_is_found_by_the_id_in_the_file(tmp_path: Path) -> None:
+    """Readers make pseudonyms of ids: everyone who came with one must be found by it again."""
+    storage = Storage(tmp_path / "store")
+    messages = [{"role": "user", "content": SECRET}, {"role": "assistant", "content": "I see", "rating": 1}]
+    lines = [json.dumps({"messages": messages, "user": "ada"})]
+    (tmp_path / "openai.jsonl").write_text("\n".join(lines))
+    ingest(storage, tmp_path / "openai.jsonl", "openai")
+    release = {
+        "user_pseudo_id": "ada",
+        "chat_id": "1",
+        "message_history": [
+            {"sender": "human", "text": SECRET, "human_message_id": "h"},
+            {"sender": "bot", "text": "I see", "bot_message_id": "b"},
+        ],
+    }
+    (tmp_path / "bb3.jsonl").write_text(json.dumps(release) + "\n")
+    ingest(storage, tmp_path / "bb3.jsonl", "bb3")
+    webui = {
+        "id": "f",
+        "user_id": "ada",
+        "data": {"rating": 1},
+        "meta": {"chat_id": "c", "message_id": "m2"},
+        "snapshot": {
+            "chat": {
+                "chat": {
+                    "history": {
+                        "messages": {
+                            "m1": {"id": "m1", "parentId": None, "role": "user", "content": SECRET},
+                            "m2": {"id": "m2", "parentId": "m1", "role": "assistant", "content": "I see"},
+                        }
+                    }
+                }
+            }
+        },
+    }
+    (tmp_path / "webui.json").write_text(json.dumps([webui]))
+    ingest(storage, tmp_path / "webui.json", "open-webui")
+    assert erasure.erase_user(storage, "ada", 0).count("erased: ") == 3
+    assert SECRET not in decoded(storage.root) and table.head(storage) > 0
