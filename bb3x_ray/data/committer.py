@@ -109,7 +109,7 @@ class LogTable:
         fresh = [event for event, is_new in zip(events, new, strict=True) if is_new]
         for event in fresh:
             if event.kind == "erasure":
-                ask_for_erasure(self._storage, Request(event.person, event.at))
+                ask_for_erasure(self._storage, Request(event.person))
         return self._commit(to_table(fresh, self.head + 1), digests[new])
 
     def append_rows(self, parsed: pa.Table) -> int:

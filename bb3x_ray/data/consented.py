@@ -6,11 +6,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bb3x_ray.data.consent import NO_BASIS
 from bb3x_ray.data.shard import runs
 
 # What `consented` reads beside the columns that one wants, and joins (`kinds`).
 COLUMNS = ("conversation_id", "consent_basis", "text")
-_NO = pa.array(["", "none"])
+_NO = pa.array(NO_BASIS)
 
 
 def consented(rows: pa.Table, left_out: Counter[str]) -> pa.Table:

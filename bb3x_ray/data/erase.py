@@ -37,22 +37,31 @@ def words_of(storage: Storage, person: str) -> set[str]:
     return {text for name in rows.column_names for text in rows[name].to_pylist() if text}
 
 
-def erase_rows(storage: Storage, person: str) -> tuple[int, list[list[int]]]:
-    """Rows of the person leave the table and its old versions. (rows, commit_seq ranges that are gone)
+def seqs_of(storage: Storage, person: str) -> list[int]:
+    """commit_seq of the person's rows."""
+    table = open_table(storage)
+    if table is None:
+        return []
+    seqs: list[int] = scan(storage, table, ["commit_seq"], ds.field("person") == person)[0].to_pylist()
+    return seqs
+
+
+def erase_rows(storage: Storage, person: str) -> int:
+    """Rows of the person leave the table and its old versions. Returns how many.
 
     Only under the committer's lease: a vacuum without patience removes what another writer has not
     committed yet.
     """
     table = open_table(storage)
     if table is None:
-        return 0, []
-    seqs = scan(storage, table, ["commit_seq"], ds.field("person") == person)["commit_seq"]
-    if len(seqs):
+        return 0
+    rows = len(seqs_of(storage, person))
+    if rows:
         quoted = person.replace("'", "''")
         table.delete(f"person = '{quoted}'", writer_properties=_REWRITTEN)
     # Old versions hold the words still, and so may files of a commit that was killed.
     table.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False, full=True)
-    return len(seqs), _ranges(sorted(seqs.to_pylist()))
+    return rows
 
 
 def erase_lines(places: Iterable[Inbox], stones: Tombstones) -> int:
@@ -102,10 +111,11 @@ def persons_of(storage: Storage, user: str, pseudonyms: Iterable[str]) -> list[s
     return sorted(names & set(known["person"].unique().to_pylist()))
 
 
-def _ranges(numbers: list[int]) -> list[list[int]]:
-    """[1, 2, 3, 7] -> [[1, 3], [7, 7]]."""
+def joined(ranges: Iterable[list[int]], numbers: Iterable[int]) -> list[list[int]]:
+    """[[1, 2]] and [2, 3, 7] -> [[1, 3], [7, 7]]."""
+    held = {number for first, last in ranges for number in range(first, last + 1)}
     found: list[list[int]] = []
-    for number in numbers:
+    for number in sorted(held | set(numbers)):
         if found and number == found[-1][1] + 1:
             found[-1][1] = number
         else:

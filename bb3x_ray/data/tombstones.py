@@ -26,7 +26,7 @@ FOLDER, _PENDING = "tombstones", "tombstones/pending"
 class Tombstone:
     """
     person    digest of the pseudonym
-    at        microseconds since 1970: what is not later is refused
+    at        microseconds since 1970, when it was carried out: what was said until then is refused
     done      False while an erasure is under way; whoever finds it so brings it to its end
     removed   place -> how many entries were taken out of it
     seqs      commit_seq ranges [first, last] that the table no longer holds
@@ -53,9 +53,9 @@ class Tombstones:
         return self._stones.get(digest(person))
 
     def covers(self, event: Event) -> bool:
-        """Whether this was said before its person was erased. A request to erase covers nothing."""
+        """Whether this was said before its person was erased."""
         stone = self.of(event.person) if self._stones else None
-        return stone is not None and event.at <= stone.at and event.kind != "erasure"
+        return stone is not None and event.at <= stone.at
 
     def cover_rows(self, rows: pa.Table) -> np.ndarray:
         """[N] bool: the same of rows with `person` and `at`."""
@@ -98,7 +98,6 @@ class Request:
     """`names`: what else a damaged line may call the person by."""
 
     person: str
-    at: int
     names: tuple[str, ...] = ()
 
 
@@ -111,7 +110,7 @@ def pending(storage: Storage) -> Iterator[Request]:
     """Every request that was not carried out yet."""
     for path in sorted(storage.path(_PENDING).glob("*.json")):
         asked = read_json(path)
-        yield Request(asked["person"], asked["at"], tuple(asked["names"]))
+        yield Request(asked["person"], tuple(asked["names"]))
 
 
 def withdraw(storage: Storage, person: str) -> None:

@@ -7,6 +7,7 @@ Model versions cannot forget: those whose lineage the person touched are listed.
 
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,14 +53,14 @@ def erase_user(storage: Storage, user: str, wait_seconds: float, inbox: Inbox | 
             f"nobody in the log under {storage.root} is called that: give the `user` that clients send, the "
             "id in the recorded file, or the pseudonym in the log; check storage.root, too."
         )
-    now = time.time_ns() // 1000
     for person in persons:
-        ask_for_erasure(storage, Request(person, now, (user,)))
-    try:
-        with only_run(storage):
-            stones = carry_out(storage, inbox, wait_seconds)
-    except UserError:
-        return "a run works on this storage root: it will erase them before its next step."
+        ask_for_erasure(storage, Request(person, (user,)))
+    with ExitStack() as alone:
+        try:
+            alone.enter_context(only_run(storage))
+        except UserError:
+            return "a run works on this storage root: it will erase them before its next step."
+        stones = carry_out(storage, inbox, wait_seconds)
     return "\n".join(_told(stone) for stone in stones)
 
 
@@ -103,24 +104,27 @@ def carry_out(storage: Storage, inbox: Inbox | None = None, wait_seconds: float 
 
 
 def _erase(storage: Storage, inbox: Inbox | None, request: Request) -> Tombstone:
-    person, at = request.person, request.at
+    person, now = request.person, time.time_ns() // 1000
     stones = Tombstones(storage)
-    before = stones.of(person) or Tombstone(digest(person), at)
+    before = stones.of(person) or Tombstone(digest(person), now)
     because = f"erasure {before.person}"
     rounds = list(_rounds_with(storage, person))
-    stone = replace(before, at=max(at, before.at), done=False)
+    stone = replace(before, at=now, done=False)
     stone = replace(stone, models=sorted({*before.models, *_touched(storage, rounds)}))
     stones.put(stone)  # from here on nothing of theirs comes in any more
     with committing(storage):
         words = erase.words_of(storage, person)
         removed = {"segments": erase.erase_lines(inboxes(storage, inbox), stones)}
         removed["rejects"] = erase.erase_rejects(storage, [person, *request.names], words)
-        removed["interactions"], seqs = erase.erase_rows(storage, person)
+        seqs = erase.seqs_of(storage, person)
+        stone = replace(stone, seqs=erase.joined(stone.seqs, seqs))
+        stones.put(stone)  # before the rows go: a gap that nobody explains would be a damage
+        removed["interactions"] = erase.erase_rows(storage, person)
     removed["rounds"] = _erase_from_rounds(storage, person, because)
     for name in rounds:
         _restart(storage, name)
     summed = {place: removed.get(place, 0) + before.removed.get(place, 0) for place in removed}
-    stone = replace(stone, done=True, removed=summed, seqs=[*before.seqs, *seqs])
+    stone = replace(stone, done=True, removed=summed)
     stones.put(stone)
     return stone
 

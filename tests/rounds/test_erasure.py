@@ -194,6 +194,7 @@ def test_asked_over_the_network_it_is_carried_out_between_two_steps(storage: Sto
     with pytest.raises(erasure.ErasedMeanwhile):
         erasure.mind(storage)
     erasure.mind(storage)  # once
+    assert verify(storage).damages == []
     assert not any(words in decoded(storage.root) for words in WORDS)
 
 
@@ -210,6 +211,7 @@ def test_killed_in_the_middle_it_is_brought_to_its_end(
     assert len(list(pending(storage))) == 1
     (stone,) = erasure.carry_out(storage)
     assert stone.done and not list(pending(storage))
+    assert verify(storage).damages == []
     assert not any(words in decoded(storage.root) for words in WORDS)
 
 
@@ -239,7 +241,7 @@ def test_nobody_of_that_name(storage: Storage) -> None:
 
 def test_quotes_in_a_name_erase_nobody_else(storage: Storage) -> None:
     append(storage, said("o' OR 'a'='a", 1, "odd", "yes", ""))
-    ask_for_erasure(storage, Request("o' OR 'a'='a", 10**18))
+    ask_for_erasure(storage, Request("o' OR 'a'='a"))
     erasure.carry_out(storage)
     left = decoded(storage.root)
     assert "odd" not in left.replace("odd_", "") and SECRET in left and "hi there" in left
@@ -325,3 +327,14 @@ def test_a_person_of_any_format_is_found_by_the_id_in_the_file(tmp_path: Path) -
     ingest(storage, tmp_path / "webui.json", "open-webui")
     assert erasure.erase_user(storage, "ada", 0).count("erased: ") == 3
     assert SECRET not in decoded(storage.root) and table.head(storage) > 0
+
+
+def test_what_hinders_an_erasure_is_told_and_not_taken_for_a_run(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise UserError("no space left")
+
+    monkeypatch.setattr(erasure.erase, "erase_rows", full)
+    with pytest.raises(UserError, match="no space left"):
+        erasure.erase_user(storage, "ada", 0)
