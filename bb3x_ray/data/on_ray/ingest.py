@@ -12,6 +12,7 @@ import ray
 import ray.data
 
 from bb3x_ray.data.file_blocks import Block
+from bb3x_ray.data.on_ray import tasks_at_once
 from bb3x_ray.data.parse import parse_block
 
 # A task holds a block, its parsed JSON (about eight times as large) and its columns.
@@ -42,7 +43,7 @@ def parse_blocks(blocks: Sequence[Block]) -> Iterator[pa.Table]:
                 batch_format="pyarrow",
                 num_cpus=1,
                 memory=_TASK_BYTES,
-                compute=ray.data.TaskPoolStrategy(size=_tasks()),
+                compute=ray.data.TaskPoolStrategy(size=tasks_at_once()),
             )
         yield from parsed.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
 
@@ -50,14 +51,6 @@ def parse_blocks(blocks: Sequence[Block]) -> Iterator[pa.Table]:
 def _parse(blocks: pa.Table) -> Iterator[pa.Table]:
     for block in blocks.to_pylist():
         yield from parse_block(Block(**block))
-
-
-def _tasks() -> int:
-    """Tasks at once: the CPUs of the cluster; on one machine no more than it has cores, whatever was
-    declared."""
-    cpus = int(ray.cluster_resources().get("CPU", 1))
-    alone = sum(node["Alive"] for node in ray.nodes()) == 1
-    return max(1, min(cpus, os.cpu_count() or 1) if alone else cpus)
 
 
 @contextmanager

@@ -1,13 +1,13 @@
 """Views through Ray Data: the shards of the log are read by tasks, on all cores or on a whole cluster."""
 
 import logging
-import os
 from collections.abc import Iterator
 
 import pyarrow as pa
 import ray
 import ray.data
 
+from bb3x_ray.data.on_ray import tasks_at_once
 from bb3x_ray.data.shard import Shard, iter_shard
 from bb3x_ray.data.shards import plan_shards
 from bb3x_ray.data.views import COLUMNS, KINDS, LAZY, View, examples
@@ -42,7 +42,7 @@ def view_dataset(
             batch_format="pyarrow",
             num_cpus=1,
             memory=_TASK_BYTES,
-            compute=ray.data.TaskPoolStrategy(size=_tasks()),
+            compute=ray.data.TaskPoolStrategy(size=tasks_at_once()),
         )
 
 
@@ -66,10 +66,3 @@ def _context() -> ray.data.DataContext:
     context.print_on_execution_start = False
     context.target_max_block_size = _BLOCK_BYTES
     return context
-
-
-def _tasks() -> int:
-    """Tasks at once: the cluster's CPUs; on one machine no more than it has cores, whatever was declared."""
-    cpus = int(ray.cluster_resources().get("CPU", 1))
-    alone = sum(node["Alive"] for node in ray.nodes()) == 1
-    return max(1, min(cpus, os.cpu_count() or 1) if alone else cpus)
