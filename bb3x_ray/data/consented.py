@@ -17,26 +17,28 @@ _NO = pa.array(NO_BASIS)
 def consented(rows: pa.Table, left_out: Counter[str]) -> pa.Table:
     """Rows of the conversations that may leave the log; the others are counted by reason in `left_out`.
 
-    rows   whole conversations from `shards`, with COLUMNS and, where it was asked for, "consent"
+    rows       whole conversations from `shards`, with COLUMNS and, where it was asked for, "consent"
+    left_out   by `no_consent`, `consent_withdrawn`, `no_text`: the first of these that holds
 
     One message without consent, or without its text, leaves the conversation out; so does a consent that was
     withdrawn later. What was agreed to later does not bring in what was said without consent.
     """
     if not len(rows):
         return rows
-    refused = pc.or_(pc.is_in(rows["consent_basis"], _NO), pc.is_null(rows["consent_basis"]))
+    reasons = {"no_consent": pc.or_(pc.is_in(rows["consent_basis"], _NO), pc.is_null(rows["consent_basis"]))}
     if "consent" in rows.column_names:
-        refused = pc.or_(refused, pc.fill_null(pc.is_in(rows["consent"], _NO), False))
-    no_text = pc.is_null(rows["text"])
-    if not pc.any(refused).as_py() and not pc.any(no_text).as_py():
+        reasons["consent_withdrawn"] = pc.fill_null(pc.is_in(rows["consent"], _NO), False)
+    reasons["no_text"] = pc.is_null(rows["text"])
+    reasons = {reason: mask for reason, mask in reasons.items() if pc.any(mask).as_py()}
+    if not reasons:
         return rows
     starts = first_rows(rows["conversation_id"])
-    no_consent = np.logical_or.reduceat(refused.to_numpy(), starts)
-    wordless = np.logical_or.reduceat(no_text.to_numpy(), starts) & ~no_consent
-    left_out["no_consent"] += int(no_consent.sum())
-    left_out["no_text"] += int(wordless.sum())
-    sizes = np.diff(np.append(starts, len(rows)))
-    return rows.filter(pa.array(np.repeat(~(no_consent | wordless), sizes)))
+    stays = np.ones(len(starts), dtype=bool)
+    for reason, mask in reasons.items():
+        goes = np.logical_or.reduceat(mask.to_numpy(), starts) & stays
+        left_out[reason] += int(goes.sum())
+        stays &= ~goes
+    return rows.filter(pa.array(np.repeat(stays, np.diff(np.append(starts, len(rows))))))
 
 
 def first_rows(conversation_ids: pa.ChunkedArray) -> np.ndarray:

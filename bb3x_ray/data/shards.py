@@ -9,7 +9,7 @@ What was said of a message may have come long after it, in another file: it trav
 of its message (`late`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from deltalake import DeltaTable
 from bb3x_ray.data.shard import BATCH_ROWS, Shard, as_events, empty, iter_shard, read_index, read_shard
 from bb3x_ray.data.standing import SIDE_COLUMNS, SIDE_KINDS
 from bb3x_ray.data.table import TABLE, open_table
-from bb3x_ray.schemas.event import EVENT_SCHEMA
+from bb3x_ray.schemas.event import EVENT_SCHEMA, EVERYTHING
 from bb3x_ray.storage import Storage
 
 __all__ = ["Shard", "iter_shard", "plan_shards", "read_shard", "shards"]
@@ -62,8 +62,19 @@ def plan_shards(
     table_version: int | None = None,
     shard_rows: int = SHARD_ROWS,
     lazy: Sequence[str] = (),
+    *,
+    after_seq: int = 0,
+    also: Collection[str] = (),
 ) -> list[Shard]:
-    """The units of work of `shards`: see there, and `Shard`. Raises ValueError for unknown columns, kinds."""
+    """The units of work of `shards`: see there, and `Shard`.
+
+    after_seq, also   leave out shards without a message that came after this commit_seq, and without a
+                      conversation of `also`; what a shard holds beside is for the reader to leave out
+
+    Raises ValueError for unknown columns and kinds.
+    """
+    if after_seq and upto_seq is None:
+        raise ValueError("after_seq needs upto_seq")
     unknown = [name for name in columns if name not in EVENT_SCHEMA.names]
     unknown += [kind for kind in kinds if kind not in ("message", *SIDE_KINDS)]
     if unknown:
@@ -72,7 +83,7 @@ def plan_shards(
     if not files:
         return []
     side_kinds = [kind for kind in kinds if kind != "message"]
-    plan = _Plan(files, upto_seq, shard_rows, side_kinds)
+    plan = _Plan(files, upto_seq, shard_rows, side_kinds, _Touched(after_seq, frozenset(also)))
     about: dict[str, Any] = {"columns": tuple(columns), "kinds": tuple(kinds), "upto_seq": upto_seq}
     about["lazy"] = tuple(lazy)
     return [
@@ -123,16 +134,40 @@ def _count_rows(path: Path) -> int:
     return rows
 
 
+@dataclass(frozen=True, slots=True)
+class _Touched:
+    """Conversations with a message after this commit_seq, and some others."""
+
+    after_seq: int
+    also: frozenset[str]
+
+    def among(self, messages: pa.Table) -> pa.Table:
+        """Rows of `messages` (see `_Plan._count`) about such conversations."""
+        if self.after_seq <= 0:
+            return messages
+        ids = messages.filter(pc.greater(messages["last_seq"], self.after_seq))["conversation_id"]
+        ids = pa.chunked_array([*ids.chunks, pa.array(sorted(self.also), pa.string())])
+        return messages.filter(pc.is_in(messages["conversation_id"], pc.unique(ids)))
+
+
 class _Plan:
     """Which files are read together, which conversations cross, and where late rows belong."""
 
     def __init__(
-        self, files: Sequence[_File], upto_seq: int | None, shard_rows: int, side_kinds: Sequence[str]
+        self,
+        files: Sequence[_File],
+        upto_seq: int | None,
+        shard_rows: int,
+        side_kinds: Sequence[str],
+        touched: _Touched,
     ) -> None:
         self._files, self._upto, self._shard_rows = files, upto_seq, shard_rows
         self._side_kinds = list(side_kinds)
         self._group = _neighbourhoods(files, shard_rows)
-        self._messages, self._side = self._scan()
+        messages, side = self._scan()
+        self._messages = touched.among(messages)
+        untouched = _others(messages, self._messages)
+        self._side = side.filter(pc.invert(pc.is_in(side["conversation_id"], untouched)))
 
     def parts(self) -> list[_Part]:
         home = self._messages.group_by("conversation_id").aggregate(
@@ -146,28 +181,32 @@ class _Plan:
         return [*self._local_parts(crossing, late), *self._crossing_parts(crossing, late)]
 
     def _scan(self) -> tuple[pa.Table, pa.Table]:
-        """(messages, side rows): conversation_id, file, group, rows; one row a conversation and file."""
+        """(messages, side rows): see `_count`; one row a conversation and file."""
         messages, side = [], []
         for number, file in enumerate(self._files):
             index = read_index([file.path], self._upto)
             if self._upto is not None:
                 index = index.filter(pc.less_equal(index["commit_seq"], self._upto))
             is_message = pc.equal(index["kind"], "message")
-            messages.append(self._count(index["conversation_id"].filter(is_message), number))
+            messages.append(self._count(index.filter(is_message), number))
             if self._side_kinds:
                 aside = pc.is_in(index["kind"], pa.array(self._side_kinds))
-                side.append(self._count(index["conversation_id"].filter(aside), number))
+                side.append(self._count(index.filter(aside), number))
         return pa.concat_tables(messages), pa.concat_tables(side or [messages[0].slice(0, 0)])
 
-    def _count(self, ids: pa.ChunkedArray, number: int) -> pa.Table:
-        counts = ids.value_counts()
+    def _count(self, index: pa.Table, number: int) -> pa.Table:
+        """conversation_id, file, group, rows, and last_seq where commit_seq was read."""
+        known = "commit_seq" in index.column_names
+        wanted = [("conversation_id", "count"), *([("commit_seq", "max")] if known else [])]
+        counts = index.group_by("conversation_id", use_threads=False).aggregate(wanted)
         size = len(counts)
         return pa.table(
             {
-                "conversation_id": counts.field("values").cast(pa.string()),
+                "conversation_id": counts["conversation_id"].cast(pa.string()),
                 "file": pa.array(np.full(size, number, np.int32)),
                 "group": pa.array(np.full(size, self._group[number], np.int32)),
-                "rows": counts.field("counts"),
+                "rows": counts["conversation_id_count"],
+                **({"last_seq": counts["commit_seq_max"]} if known else {}),
             }
         )
 
@@ -202,7 +241,7 @@ class _Plan:
         """Side rows that do not lie where their conversation is read, with the `group` that needs them.
 
         Of a conversation that crosses all of them, with group -1; what is said of all that a person ever
-        said has no conversation and is needed everywhere: its group is null. Feedback under an unknown
+        said is about EVERYTHING and is needed everywhere: its group is null. Feedback under an unknown
         conversation is looked up by its message; what has no message yet is left out: it waits.
         """
         crosses = pc.not_equal(home["group_min"], home["group_max"])
@@ -218,7 +257,7 @@ class _Plan:
             ids = stray["conversation_id"].filter(pc.equal(stray["file"], number)).combine_chunks()
             found.append(self._side_rows(number, ids))
         late = pa.concat_tables(found)
-        whole_person = pc.equal(late["conversation_id"], "")
+        whole_person = pc.equal(late["conversation_id"], EVERYTHING)
         known = pc.or_(whole_person, pc.is_valid(home_of(late["conversation_id"])))
         late = pa.concat_tables([late.filter(known), self._found_by_message(late.filter(pc.invert(known)))])
         return late.append_column("group", home_of(late["conversation_id"]))
@@ -254,6 +293,14 @@ class _Plan:
         ids = pa.array([home.get(one) for one in orphans["message_id"].to_pylist()], pa.string())
         place = orphans.column_names.index("conversation_id")
         return orphans.set_column(place, "conversation_id", ids).filter(pc.is_valid(ids))
+
+
+def _others(messages: pa.Table, touched: pa.Table) -> pa.ChunkedArray:
+    """Ids of the conversations in `messages` that are not in `touched`."""
+    if len(touched) == len(messages):
+        return pa.chunked_array([], pa.string())
+    known = pc.is_in(messages["conversation_id"], pc.unique(touched["conversation_id"]))
+    return pc.unique(messages["conversation_id"].filter(pc.invert(known)))
 
 
 def _neighbourhoods(files: Sequence[_File], shard_rows: int) -> list[int]:

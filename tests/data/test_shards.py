@@ -12,7 +12,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from bb3x_ray.data.shards import plan_shards, read_shard, shards
 from bb3x_ray.data.table import TABLE, head, open_table, read_conversations
-from bb3x_ray.schemas.event import EVENT_SCHEMA, Event
+from bb3x_ray.schemas.event import EVENT_SCHEMA, EVERYTHING, Event
 from bb3x_ray.storage import Storage
 from tests.data.make import said, talk, thumb
 from tests.data.test_table import commit
@@ -107,6 +107,34 @@ def test_annotations_and_consents_of_a_conversation_stand_in_each_of_its_rows(st
         ("d", None, "none"),
         ("d", None, "none"),
     ]
+
+
+def test_what_is_said_of_everything_reaches_all_files(storage: Storage) -> None:
+    """A withdrawal comes in a file of its own, long after the talk that it is about."""
+    commit(storage, *talk("c"))
+    commit(storage, *talk("d"), *talk("of bob", person="bob"))
+    commit(storage, Event("no", "consent", 9, EVERYTHING, "ada", "served", "none", False))
+    commit(storage, *talk("e"))
+    for rows_a_shard in (1, 5, 1000):
+        plan = plan_shards(storage, COLUMNS, kinds=ALL, shard_rows=rows_a_shard)
+        rows = [row for shard in plan for row in read_shard(shard).to_pylist()]
+        withdrawn = {row["conversation_id"] for row in rows if row["consent"] == "none"}
+        assert withdrawn == {"c", "d", "e"} and len(rows) == 8
+
+
+def test_a_plan_of_a_range_leaves_out_what_nobody_touched(storage: Storage) -> None:
+    commit(storage, *talk("c"))
+    second = commit(storage, *talk("d"), said("e", 0))
+    upto = commit(storage, said("e", 1), thumb("t", "c-m1", 1, conversation="c"))
+
+    def planned(also: tuple[str, ...] = ()) -> set[str]:
+        plan = plan_shards(storage, COLUMNS, upto, ALL, shard_rows=1, after_seq=second, also=also)
+        return {row["conversation_id"] for shard in plan for row in read_shard(shard).to_pylist()}
+
+    assert planned() == {"e"}
+    assert planned(("c",)) == {"c", "e"}
+    with pytest.raises(ValueError, match="upto_seq"):
+        plan_shards(storage, COLUMNS, after_seq=second)
 
 
 def test_nothing_beyond_upto_seq_is_looked_at(storage: Storage) -> None:
