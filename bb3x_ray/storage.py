@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -83,10 +83,11 @@ class Storage:
         return (self.path(name) / MANIFEST).is_file()
 
     @contextmanager
-    def publish(self, name: str, **about: Any) -> Iterator[Path]:
+    def publish(self, name: str, found: Mapping[str, Any] | None = None, /, **about: Any) -> Iterator[Path]:
         """Yield an empty folder to fill; publish it as `name` when the block ends without an error.
 
-        `about` goes into the manifest. What is already published stays as it is: FileExistsError.
+        `about` goes into the manifest, and so does `found`, as it is when the block ends. What is already
+        published stays as it is: FileExistsError.
         """
         target = self.path(name)
         if self.is_published(name):
@@ -95,7 +96,7 @@ class Storage:
         try:
             aside.mkdir(parents=True)
             yield aside
-            self._seal(aside, about)
+            self._seal(aside, {**about, **(found or {})})
             target.parent.mkdir(parents=True, exist_ok=True)
             if (
                 target.exists()

@@ -9,9 +9,8 @@ import pytest
 
 from bb3x_ray import cli
 from bb3x_ray.storage import Storage
-from tests.data.make import said, talk, thumb
+from tests.data.make import commit, said, talk, thumb
 from tests.data.release import conversations, events_of
-from tests.data.test_table import commit
 
 CONFIG = str(Path(__file__).parents[1] / "configs" / "recorded.yaml")
 Command = Callable[..., tuple[int, str, str]]

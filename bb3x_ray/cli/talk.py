@@ -125,14 +125,16 @@ def export(
     parsed = load_config(config, overrides)
     from bb3x_ray.data.export import export as write_out
     from bb3x_ray.data.views import check_split, view_named
-    from bb3x_ray.rounds.cleaning import cleaner
+    from bb3x_ray.rounds.cleaning import deidentifier
     from bb3x_ray.storage import Storage
 
     if split is not None:
         check_split(split)
     wanted = view_named(view) if view is not None else None
     storage = Storage(parsed.storage.root)
-    report = write_out(storage, out, format, wanted, split, cleaner(storage, parsed.log))
+    cleaner = deidentifier(storage, parsed.log)
+    clean = (lambda text, person: cleaner.clean(text, person).text) if cleaner else None
+    report = write_out(storage, out, format, wanted, split, clean)
     typer.echo(
         f"{report.records} records of {report.conversations} conversations in {out}, "
         f"{report.cleaned} texts de-identified"

@@ -3,16 +3,17 @@
 import hashlib
 import random
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerBase
 
 from bb3x_ray.data.mix import labelled_turns
 from bb3x_ray.language.chat_template import Turn, plain_ids, prompt_ids, render, turns_of
-from bb3x_ray.schemas.conversation import Conversation
+from bb3x_ray.schemas.conversation import Conversation, Message
 from bb3x_ray.schemas.learning import ANSWERS_SCHEMA, TRAINING_SCHEMA, CurationReport
 
 SOURCE = "answers"
@@ -21,8 +22,8 @@ Row = dict[str, Any]
 
 
 def questions(
-    conversations: Sequence[Conversation],
-    contexts: Mapping[str, str],
+    conversations: Callable[[], Iterable[Conversation]],
+    read: Callable[[Sequence[Message]], str],
     tokenizer: PreTrainedTokenizerBase,
     system_prompt: str,
     max_prompt_tokens: int,
@@ -32,39 +33,53 @@ def questions(
 ) -> pa.Table:
     """Rows of ANSWERS_SCHEMA without text and score: what stood before each logged reply of ours.
 
-    contexts      message id -> context as the reward model reads it
-    count         so many contexts are drawn; 0: all
-    per_context   answers that each is asked for
+    conversations   gone through twice: to count what may be asked, and to ask it
+    read            the messages before a reply -> context as the reward model reads it
+    count           so many contexts are drawn; 0: all
+    per_context     answers that each is asked for
     """
-    asked = [
-        (conversation, index)
-        for conversation in conversations
-        for index, message in enumerate(conversation.messages)
-        if message.author.can_be_trained_on
-        and message.message_id in contexts
-        and index
-        and conversation.messages[index - 1].author.is_person
-        and conversation.messages[index - 1].text.strip()
-    ]
-    if count and count < len(asked):
-        asked = [asked[i] for i in sorted(random.Random(seed).sample(range(len(asked)), count))]
-    rows = []
-    for conversation, index in asked:
-        message_id = conversation.messages[index].message_id
-        turns = turns_of(conversation.context_of(index), system_prompt)
-        prompt = prompt_ids(tokenizer, turns, max_prompt_tokens)
-        rows += [
-            {
-                "answer_id": f"{message_id}~{number}",
-                "context_id": message_id,
-                "conversation_id": conversation.conversation_id,
-                "person": conversation.person,
-                "context": contexts[message_id],
-                "prompt_ids": prompt,
-            }
-            for number in range(per_context)
-        ]
+    askable = sum(len(_askable(conversation)) for conversation in conversations())
+    drawn = set(range(askable))
+    if count and count < askable:
+        drawn = set(random.Random(seed).sample(range(askable), count))
+    rows: list[Row] = []
+    place = -1
+    for conversation in conversations():
+        for index in _askable(conversation):
+            place += 1
+            if place in drawn:
+                before = conversation.context_of(index)
+                prompt = prompt_ids(tokenizer, turns_of(before, system_prompt), max_prompt_tokens)
+                about = {"context": read(before), "prompt_ids": prompt}
+                rows += _asked(conversation, index, about, per_context)
     return pa.Table.from_pylist(rows, schema=ANSWERS_SCHEMA)
+
+
+def _askable(conversation: Conversation) -> list[int]:
+    """Places of the replies of ours that answer what a person said."""
+    messages = conversation.messages
+    return [
+        index
+        for index, message in enumerate(messages)
+        if message.author.can_be_trained_on
+        and index
+        and messages[index - 1].author.is_person
+        and messages[index - 1].text.strip()
+    ]
+
+
+def _asked(conversation: Conversation, index: int, about: Row, per_context: int) -> list[Row]:
+    message_id = conversation.messages[index].message_id
+    return [
+        {
+            "answer_id": f"{message_id}~{number}",
+            "context_id": message_id,
+            "conversation_id": conversation.conversation_id,
+            "person": conversation.person,
+            **about,
+        }
+        for number in range(per_context)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,4 +263,4 @@ def _chance(seed: int, answer_id: str) -> str:
 
 
 def _marked(table: pa.Table, mask: str) -> int:
-    return sum(map(sum, table[mask].to_pylist()))
+    return pc.sum(pc.list_flatten(table[mask])).as_py() or 0

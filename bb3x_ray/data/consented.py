@@ -36,8 +36,9 @@ def consented(rows: pa.Table, left_out: Counter[str]) -> pa.Table:
     stays = np.ones(len(starts), dtype=bool)
     for reason, mask in reasons.items():
         goes = np.logical_or.reduceat(mask.to_numpy(), starts) & stays
-        left_out[reason] += int(goes.sum())
-        stays &= ~goes
+        if goes.any():
+            left_out[reason] += int(goes.sum())
+            stays &= ~goes
     return rows.filter(pa.array(np.repeat(stays, np.diff(np.append(starts, len(rows))))))
 
 

@@ -15,7 +15,8 @@ from bb3x_ray.data.views import SPLITS, View
 from bb3x_ray.storage import sha256_file
 
 WHY = {
-    "no_consent": "conversations whose person did not agree, or took it back",
+    "no_consent": "conversations whose person did not agree",
+    "consent_withdrawn": "conversations whose person took their consent back",
     "no_text": "conversations of which the log holds no words",
     "unverified": "conversations with replies that a client only claims to have had (in a view: labels)",
     "not_standard": "conversations whose person tripped a safety annotation",

@@ -87,14 +87,30 @@ def erase_from_table_file(storage: Storage, name: str, file: str, person: str, b
     """Rows whose `person` it is leave a Parquet file of what was published as `name`."""
 
     def rewrite(old: Path, new: Path) -> int:
-        rows = pq.read_table(old)
-        if "person" not in rows.column_names:
+        if not names_in(old, person):
             return 0
-        kept = rows.filter(pc.fill_null(pc.not_equal(rows["person"], person), True))
-        pq.write_table(kept, new)
-        return len(rows) - len(kept)
+        gone = 0
+        with (
+            pq.ParquetFile(old) as file,
+            pq.ParquetWriter(new, file.schema_arrow, compression="zstd") as into,
+        ):
+            for group in range(file.num_row_groups):
+                rows = file.read_row_group(group)
+                kept = rows.filter(pc.fill_null(pc.not_equal(rows["person"], person), True))
+                into.write_table(kept, max(1, len(kept)))
+                gone += len(rows) - len(kept)
+        return gone
 
     return storage.redact(name, file, rewrite, because)
+
+
+def names_in(path: Path, person: str) -> bool:
+    """Whether a Parquet file has a row whose `person` it is."""
+    with pq.ParquetFile(path) as file:
+        if "person" not in file.schema_arrow.names:
+            return False
+        batches = file.iter_batches(columns=["person"])
+        return any(pc.any(pc.equal(batch["person"], person)).as_py() for batch in batches)
 
 
 def persons_of(storage: Storage, user: str, pseudonyms: Iterable[str]) -> list[str]:

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -92,14 +93,10 @@ def _pool(
 
 def _draw(pool: pa.Table, wanted: int, rng: random.Random) -> pa.Table:
     """Rows of `pool` in an order by chance, until they hold `wanted` labelled turns."""
-    order = rng.sample(range(pool.num_rows), pool.num_rows)
-    turns, taken = 0, []
-    for index in order:
-        if turns >= wanted:
-            break
-        taken.append(index)
-        turns += turns_of_row(pool["imitate"][index].as_py(), pool["avoid"][index].as_py())
-    return pool.take(pa.array(sorted(taken), pa.int64()))
+    order = np.array(rng.sample(range(pool.num_rows), pool.num_rows), np.int64)
+    turns = np.cumsum(turns_of_rows(pool)[order])
+    taken = order[: 0 if wanted <= 0 else int(np.searchsorted(turns, wanted)) + 1]
+    return pool.take(pa.array(np.sort(taken)))
 
 
 def by_source(table: pa.Table) -> dict[str, pa.Table]:
@@ -115,7 +112,7 @@ def shares(parts: Mapping[str, pa.Table]) -> dict[str, dict[str, float]]:
         name: {
             "rows": table.num_rows,
             "turns": turns[name],
-            "tokens": sum(sum(mask) for side in ("imitate", "avoid") for mask in table[side].to_pylist()),
+            "tokens": sum(int(_marked(table[side])[0].sum()) for side in ("imitate", "avoid")),
             "share": turns[name] / whole,
         }
         for name, table in parts.items()
@@ -124,20 +121,27 @@ def shares(parts: Mapping[str, pa.Table]) -> dict[str, dict[str, float]]:
 
 def labelled_turns(table: pa.Table, masks: Sequence[str] = ("imitate", "avoid")) -> int:
     """How many turns of `table` are labelled, under either mask or under the one that is asked for."""
-    nothing: list[bool] = []
-    return sum(
-        turns_of_row(*(row[name] if name in masks else nothing for name in ("imitate", "avoid")))
-        for row in table.select(["imitate", "avoid"]).to_pylist()
-    )
+    return int(turns_of_rows(table, masks).sum())
 
 
-def turns_of_row(*masks: Sequence[bool]) -> int:
-    """Runs of marked tokens: a turn is one, as the template stands between two."""
-    return sum(_runs(mask) for mask in masks)
+def turns_of_rows(table: pa.Table, masks: Sequence[str] = ("imitate", "avoid")) -> np.ndarray:
+    """[N] runs of marked tokens: a turn is one, as the template stands between two."""
+    return sum((_runs(*_marked(table[name])) for name in masks), np.zeros(table.num_rows, np.int64))
 
 
-def _runs(mask: Sequence[bool]) -> int:
-    return sum(marked and not (place and mask[place - 1]) for place, marked in enumerate(mask))
+def _marked(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """(all marks of a column of masks, one after the other; [N + 1] where each row's begin and end)."""
+    marks = pc.list_flatten(column).to_numpy()
+    return marks, np.concatenate([[0], np.cumsum(pc.list_value_length(column).to_numpy())]).astype(np.int64)
+
+
+def _runs(marks: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    begins = marks.copy()
+    begins[1:] &= ~marks[:-1]
+    first = bounds[:-1][np.diff(bounds) > 0]
+    begins[first] = marks[first]  # a run ends with its row
+    until = np.concatenate([[0], np.cumsum(begins)])
+    return np.diff(until[bounds])
 
 
 def describe(given: Mapping[str, Mapping[str, Any]]) -> str:

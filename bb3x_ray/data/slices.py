@@ -1,52 +1,25 @@
 """A round's own copy of what people said: pinned once, published whole, read by every later step."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from itertools import chain, pairwise
+from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bb3x_ray.data.table import collect
+from bb3x_ray.data.collect import SLICE_SCHEMA, NotTaken, Range, collect
+from bb3x_ray.data.deidentify import Deidentifier
 from bb3x_ray.schemas.conversation import Author, Conversation, Feedback, Message
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.storage import Storage, read_json, write_json
 
 _FILE, _WAITING = "conversations.parquet", "waiting.json"
-
-_MESSAGE = pa.struct(
-    [
-        ("message_id", pa.string()),
-        ("author_kind", pa.string()),
-        ("author_name", pa.string()),
-        ("text", pa.string()),
-        ("finish_reason", pa.string()),
-        ("taught_before", pa.bool_()),
-    ]
-)
-_FEEDBACK = pa.struct(
-    [
-        ("event_id", pa.string()),
-        ("message_id", pa.string()),
-        ("person", pa.string()),
-        ("rating", pa.int8()),
-        ("reasons", pa.list_(pa.string())),
-        ("comment", pa.string()),
-    ]
-)
-# One row a conversation; `annotation` is its standing rating from 1 to 5, or null.
-SLICE_SCHEMA = pa.schema(
-    [
-        ("conversation_id", pa.string()),
-        ("person", pa.string()),
-        ("source", pa.string()),
-        ("consent_basis", pa.string()),
-        ("simulated", pa.bool_()),
-        ("annotation", pa.int8()),
-        ("messages", pa.list_(_MESSAGE)),
-        ("feedback", pa.list_(_FEEDBACK)),
-    ]
-)
+# Conversations in a row group: what is read, scored and rendered at once.
+GROUP = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +37,62 @@ class SliceInfo:
     simulated: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A published slice, read a group of conversations at a time. Pickles to its path."""
+
+    path: Path
+
+    @property
+    def groups(self) -> int:
+        count: int = pq.read_metadata(self.path).num_row_groups
+        return count
+
+    def table(self, group: int, columns: list[str] | None = None) -> pa.Table:
+        """A group's rows of SLICE_SCHEMA."""
+        with pq.ParquetFile(self.path) as file:
+            return file.read_row_group(group, columns, use_threads=False)
+
+    def tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
+        with pq.ParquetFile(self.path) as file:
+            for group in range(file.num_row_groups):
+                yield file.read_row_group(group, columns)
+
+    def conversations(self, which: Callable[[pa.Table], pa.Array] | None = None) -> Iterator[Conversation]:
+        """In the order of the slice. `which`: a table of SLICE_SCHEMA -> [N] the rows that are wanted."""
+        for table in self.tables():
+            yield from conversations_of(table if which is None else table.filter(which(table)))
+
+    def annotated(self) -> Iterator[tuple[Conversation, int]]:
+        """The conversations that people rated as a whole, 1 to 5."""
+        for table in self.tables():
+            rated = table.filter(pc.is_valid(table["annotation"]))
+            yield from zip(conversations_of(rated), rated["annotation"].to_pylist(), strict=True)
+
+    def rated(self, standing: Mapping[str, tuple[Feedback, ...]]) -> Iterator[Conversation]:
+        """The conversations with a message in `standing` (see `late_feedback`), whose feedback replaces what
+        was pinned."""
+        ids = pa.array(standing, pa.string())
+        for conversation in self.conversations(lambda table: _any_message_in(table, ids)):
+            said = (standing.get(message.message_id, ()) for message in conversation.messages)
+            yield replace(conversation, feedback=tuple(chain.from_iterable(said)))
+
+
+def _any_message_in(table: pa.Table, ids: pa.Array) -> pa.Array:
+    """[N] conversations with a message of these ids."""
+    lists = table["messages"].combine_chunks()
+    found = pc.is_in(lists.flatten().field("message_id"), ids).to_numpy(zero_copy_only=False)
+    with_one = pc.list_parent_indices(lists).to_numpy()[found]
+    mask = np.zeros(len(table), dtype=bool)
+    mask[with_one] = True
+    return pa.array(mask)
+
+
+def open_slice(storage: Storage, name: str) -> Slice:
+    """Raises UserError for a slice that is not there, or was altered."""
+    return Slice(storage.verify(name) / _FILE)
+
+
 def pin(
     storage: Storage,
     name: str,
@@ -71,41 +100,103 @@ def pin(
     upto_seq: int,
     quiet_before_us: int | None = None,
     previous: str | None = None,
-    clean: Callable[[str, str], str] | None = None,
+    clean: Deidentifier | None = None,
 ) -> SliceInfo:
     """Copy the conversations of commit_seq range (after_seq, upto_seq] to `name`, for instance
     rounds/0001/collect. A slice that is already published stays as it is.
 
     previous   name of the slice before this one: what was not quiet then is looked at again
-    clean      (text, person) -> text: applied to every text that is copied; None: as they are
+    clean      goes over every text that is copied; None: as they are
 
     Raises UserError when there is nothing to copy.
     """
-    if storage.is_published(name):
-        return info(storage, name)
-    waiting = read_json(storage.verify(previous) / _WAITING) if previous else {}
-    found = collect(storage, after_seq, upto_seq, quiet_before_us, waiting)
-    left_out = {**found.left_out, **({"waiting": len(found.waiting)} if found.waiting else {})}
-    if not found.conversations:
+    if not storage.is_published(name):
+        waiting = read_json(storage.verify(previous) / _WAITING) if previous else {}
+        range_ = Range(after_seq, upto_seq, quiet_before_us, waiting)
+        found: dict[str, object] = {}
+        with storage.publish(name, found) as folder:
+            found |= asdict(_write(storage, range_, clean, folder))
+    return info(storage, name)
+
+
+def _write(storage: Storage, range_: Range, clean: Deidentifier | None, folder: Path) -> SliceInfo:
+    counts, not_taken = _Counts(), NotTaken()
+    tables = map(counts.add, collect(storage, range_, not_taken))
+    cleaned = tables if clean is None else (_cleaned(table, clean) for table in tables)
+    write(folder / _FILE, cleaned)
+    write_json(folder / _WAITING, not_taken.waiting)
+    waiting = {"waiting": len(not_taken.waiting)} if not_taken.waiting else {}
+    left_out = {**dict(not_taken.left_out), **waiting}
+    if not counts.conversations:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
         raise UserError(
             f"the interaction log under {storage.root} holds no conversation that an earlier round has not "
             f"taken{' (left out: ' + reasons + ')' if reasons else ''}: let people talk first, "
             "or bring recorded talk in with `bb3x ingest`."
         )
-    about = _count(found.conversations, after_seq, upto_seq, left_out)
-    conversations = [_cleaned(c, clean) for c in found.conversations] if clean else found.conversations
-    rows = [_to_row(c, found.taught_before, found.annotations) for c in conversations]
-    with storage.publish(name, **asdict(about)) as folder:
-        pq.write_table(pa.Table.from_pylist(rows, schema=SLICE_SCHEMA), folder / _FILE)
-        write_json(folder / _WAITING, found.waiting)
-    return about
+    return counts.info(range_, left_out)
 
 
-def _cleaned(c: Conversation, clean: Callable[[str, str], str]) -> Conversation:
-    messages = (replace(m, text=clean(m.text, c.person)) for m in c.messages)
-    feedback = (replace(f, comment=clean(f.comment, f.person)) for f in c.feedback)
-    return replace(c, messages=tuple(messages), feedback=tuple(feedback))
+def write(path: Path, tables: Iterable[pa.Table], group: int = GROUP) -> None:
+    """Tables of SLICE_SCHEMA as a file of a slice, `group` conversations in a row group."""
+    with pq.ParquetWriter(path, SLICE_SCHEMA, compression="zstd") as file:
+        held: list[pa.Table] = []
+        for table in tables:
+            held.append(table)
+            while sum(map(len, held)) >= group:
+                rows = pa.concat_tables(held)
+                file.write_table(rows.slice(0, group), group)
+                held = [rows.slice(group)]
+        if sum(map(len, held)):
+            file.write_table(pa.concat_tables(held), group)
+
+
+class _Counts:
+    """What goes by, counted."""
+
+    def __init__(self) -> None:
+        self.conversations, self._simulated, self._bot_turns = 0, 0, 0
+        self._thumbs: Counter[int] = Counter()
+        self._people = pa.array([], pa.string())
+
+    def add(self, table: pa.Table) -> pa.Table:
+        self.conversations += len(table)
+        self._simulated += pc.sum(table["simulated"]).as_py() or 0
+        kinds = pc.struct_field(pc.list_flatten(table["messages"]), "author_kind")
+        self._bot_turns += pc.sum(pc.not_equal(kinds, "person")).as_py() or 0
+        ratings = pc.struct_field(pc.list_flatten(table["feedback"]), "rating")
+        self._thumbs.update(ratings.to_pylist())
+        self._people = pc.unique(pa.chunked_array([self._people, *table["person"].chunks]))
+        return table
+
+    def info(self, range_: Range, left_out: dict[str, int]) -> SliceInfo:
+        return SliceInfo(
+            conversations=self.conversations,
+            bot_turns=self._bot_turns,
+            thumbs_up=self._thumbs[1],
+            thumbs_down=self._thumbs[-1],
+            people=len(self._people),
+            after_seq=range_.after_seq,
+            upto_seq=range_.upto_seq,
+            left_out=left_out,
+            simulated=self._simulated,
+        )
+
+
+def _cleaned(table: pa.Table, clean: Deidentifier) -> pa.Table:
+    """Texts as they may leave the log; a message is the conversation's person's, a comment whose it is."""
+    person = table["person"].combine_chunks()
+    for column, of_whom in (("messages", None), ("feedback", "person")):
+        lists = table[column].combine_chunks()
+        words, said = ("text" if of_whom is None else "comment"), lists.flatten()
+        persons = person.take(pc.list_parent_indices(lists)) if of_whom is None else said.field(of_whom)
+        texts, _ = clean.clean_column(said.field(words), persons)
+        parts = [texts if field.name == words else said.field(field.name) for field in said.type]
+        values = pa.StructArray.from_arrays(parts, fields=list(said.type))
+        offsets = pc.subtract(lists.offsets, lists.offsets[0])
+        made = pa.ListArray.from_arrays(offsets, values)
+        table = table.set_column(table.column_names.index(column), column, made)
+    return table.cast(SLICE_SCHEMA)
 
 
 def info(storage: Storage, name: str) -> SliceInfo:
@@ -115,79 +206,52 @@ def info(storage: Storage, name: str) -> SliceInfo:
 
 
 def load(storage: Storage, name: str) -> list[Conversation]:
-    """The conversations of a slice, in the order in which they began. Raises UserError if altered."""
-    return [_from_row(row) for row in _read(storage, name, SLICE_SCHEMA.names)]
+    """All conversations of a slice, for those that are small. Raises UserError if altered."""
+    return list(open_slice(storage, name).conversations())
 
 
-def taught_before(storage: Storage, name: str) -> frozenset[str]:
-    """Ids of messages that an earlier slice already held: they are context, and teach no second time."""
-    rows = _read(storage, name, ["messages"])
-    return frozenset(m["message_id"] for row in rows for m in row["messages"] if m["taught_before"])
+# Rows and what they mean
 
 
-def annotations(storage: Storage, name: str) -> dict[str, int]:
-    """conversation_id -> how people rated the whole conversation, 1 to 5."""
-    rows = _read(storage, name, ["conversation_id", "annotation"])
-    return {row["conversation_id"]: row["annotation"] for row in rows if row["annotation"] is not None}
+def conversations_of(table: pa.Table) -> Iterator[Conversation]:
+    """The rows of a table of SLICE_SCHEMA."""
+    authors: dict[tuple[str, str], Author] = {}
+    columns = [_lists(table["messages"], name) for name in ("message_id", "text", "finish_reason")]
+    kinds, names = (_lists(table["messages"], name) for name in ("author_kind", "author_name"))
+    about = table.drop_columns(["messages", "annotation"]).to_pylist()
+    for row, ids, texts, reasons, kind, name in zip(about, *columns, kinds, names, strict=True):
+        of = [authors.setdefault(one, Author(*one)) for one in zip(kind, name, strict=True)]
+        feedback = (Feedback(**{**one, "reasons": tuple(one["reasons"])}) for one in row.pop("feedback"))
+        messages = tuple(map(Message, ids, of, texts, reasons))
+        yield Conversation(**row, messages=messages, feedback=tuple(feedback))
 
 
-def _read(storage: Storage, name: str, columns: list[str]) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = pq.read_table(storage.verify(name) / _FILE, columns=columns).to_pylist()
-    return rows
+def _lists(messages: pa.ChunkedArray, name: str) -> Iterator[list[str]]:
+    """A field of the messages, a list a conversation."""
+    lists = messages.combine_chunks()
+    values = lists.flatten().field(name).to_pylist()
+    offsets = pc.subtract(lists.offsets, lists.offsets[0]).to_pylist() if len(lists) else []
+    for begin, end in pairwise(offsets):
+        yield values[begin:end]
 
 
-def _count(
-    conversations: Sequence[Conversation], after_seq: int, upto_seq: int, left_out: dict[str, int]
-) -> SliceInfo:
-    thumbs = [feedback.rating for c in conversations for feedback in c.feedback]
-    return SliceInfo(
-        conversations=len(conversations),
-        bot_turns=sum(message.author.is_bot for c in conversations for message in c.messages),
-        thumbs_up=thumbs.count(1),
-        thumbs_down=thumbs.count(-1),
-        people=len({c.person for c in conversations}),
-        after_seq=after_seq,
-        upto_seq=upto_seq,
-        left_out=left_out,
-        simulated=sum(c.simulated for c in conversations),
-    )
-
-
-def _to_row(c: Conversation, taught: frozenset[str], annotated: dict[str, int]) -> dict[str, Any]:
-    return {
-        "conversation_id": c.conversation_id,
-        "person": c.person,
-        "source": c.source,
-        "consent_basis": c.consent_basis,
-        "simulated": c.simulated,
-        "annotation": annotated.get(c.conversation_id),
-        "messages": [
+def to_table(conversations: Iterable[Conversation], taught_before: frozenset[str] = frozenset()) -> pa.Table:
+    """The opposite of `conversations_of`; `taught_before`: ids of messages."""
+    rows = []
+    for c in conversations:
+        row = {name: getattr(c, name) for name in ("conversation_id", "person", "source", "consent_basis")}
+        row |= {"simulated": c.simulated, "annotation": None}
+        row["messages"] = [
             {
                 "message_id": m.message_id,
                 "author_kind": m.author.kind,
                 "author_name": m.author.name,
                 "text": m.text,
                 "finish_reason": m.finish_reason,
-                "taught_before": m.message_id in taught,
+                "taught_before": m.message_id in taught_before,
             }
             for m in c.messages
-        ],
-        "feedback": [{**asdict(f), "reasons": list(f.reasons)} for f in c.feedback],
-    }
-
-
-def _from_row(row: dict[str, Any]) -> Conversation:
-    return Conversation(
-        conversation_id=row["conversation_id"],
-        person=row["person"],
-        messages=tuple(
-            Message(
-                m["message_id"], Author(m["author_kind"], m["author_name"]), m["text"], m["finish_reason"]
-            )
-            for m in row["messages"]
-        ),
-        source=row["source"],
-        consent_basis=row["consent_basis"],
-        simulated=row["simulated"],
-        feedback=tuple(Feedback(**{**f, "reasons": tuple(f["reasons"])}) for f in row["feedback"]),
-    )
+        ]
+        row["feedback"] = [{**asdict(f), "reasons": list(f.reasons)} for f in c.feedback]
+        rows.append(row)
+    return pa.Table.from_pylist(rows, schema=SLICE_SCHEMA)

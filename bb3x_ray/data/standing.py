@@ -50,7 +50,7 @@ def with_standing(messages: pa.Table, side: pa.Table, kinds: Sequence[str]) -> p
     for kind in kinds:
         rows = side.filter(pc.equal(side["kind"], kind))
         if kind == "feedback":
-            column = _feedback(messages["message_id"], rows)
+            column = standing_feedback(messages["message_id"], rows)
         elif kind == "annotation":
             column = _annotation(messages["conversation_id"], rows)
         else:
@@ -59,7 +59,8 @@ def with_standing(messages: pa.Table, side: pa.Table, kinds: Sequence[str]) -> p
     return messages
 
 
-def _feedback(message_ids: pa.ChunkedArray, rows: pa.Table) -> pa.Array:
+def standing_feedback(message_ids: pa.ChunkedArray, rows: pa.Table) -> pa.Array:
+    """The column `feedback` of `with_standing`. `rows`: feedback with SIDE_COLUMNS, in any order."""
     place = pc.index_in(rows["message_id"], message_ids.combine_chunks()) if len(rows) else None
     if place is None or place.null_count == len(rows):
         return pa.nulls(len(message_ids), pa.list_(FEEDBACK))
@@ -99,22 +100,21 @@ def _annotation(conversation_ids: pa.ChunkedArray, rows: pa.Table) -> pa.Array:
 
 
 def _consent(messages: pa.Table, rows: pa.Table) -> pa.Array:
-    """The later of what was said about the conversation and about all of its person stands."""
+    """The later of what its person said about the conversation and about all they ever said stands; what
+    somebody else says of a conversation is nothing."""
     if not len(rows):
         return pa.nulls(len(messages), pa.string())
-    of_conversation, of_person = dict[str, tuple[int, str]](), dict[str, tuple[int, str]]()
-    for number, row in enumerate(_oldest_first(rows)):
-        if row["conversation_id"] == EVERYTHING:
-            of_person[row["person"]] = (number, row["consent_basis"])
-        else:
-            of_conversation[row["conversation_id"]] = (number, row["consent_basis"])
+    spoken = {
+        (row["person"], row["conversation_id"]): (number, row["consent_basis"])
+        for number, row in enumerate(_oldest_first(rows))
+    }
     silent = (-1, None)
     pairs = (
         messages.select(["conversation_id", "person"]).group_by(["conversation_id", "person"]).aggregate([])
     )
     about: dict[str, str | None] = {}
     for row in pairs.to_pylist():
-        said = (of_conversation.get(row["conversation_id"], silent), of_person.get(row["person"], silent))
+        said = (spoken.get((row["person"], what), silent) for what in (row["conversation_id"], EVERYTHING))
         about[row["conversation_id"]] = max(said, key=lambda one: one[0])[1]
     place = pc.index_in(messages["conversation_id"], pa.array(list(about), pa.string())).combine_chunks()
     return pa.array(list(about.values()), pa.string()).take(place)

@@ -137,7 +137,7 @@ def examples(
 
     split       of these conversations only; None: all
     with_turns  a column `turns` (list of TURN) instead of `context`
-    left_out    is added to: conversations by reason (`no_consent`, `no_text`, `not_standard`,
+    left_out    is added to: conversations by reason (those of `consented`, `not_standard`,
                 `safety_unknown`), labels by reason (`first_message`, `unverified`, `not_annotated`)
 
     label_info is a JSON object, what the source says of the label; thumbs given or taken back later

@@ -1,6 +1,7 @@
 """Reward's Ray door: bot turns are scored by actors that Ray Data feeds."""
 
 import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,16 @@ from bb3x_ray.classify.pair_logistic import PairLogistic
 from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.config import RewardConfig
 from bb3x_ray.reward.turns import with_thumb
-from bb3x_ray.schemas.learning import ScoredTurn
+from bb3x_ray.schemas.learning import SCORED_SCHEMA
 
 BATCH = 64
-_COLUMNS = ["conversation_id", "message_id", "rating", "trusted"]
+_COLUMNS = ["conversation_id", "message_id", "person", "rating", "trusted"]
+# Some turns of a slice: number of a group -> table of turns.TURNS_SCHEMA. Any process may call it.
+TurnsOf = Callable[[int], pa.Table]
 
 
 class ScoreActor:
-    """Loads the reward model once; adds the columns `score`, `base_rate` and `error` to batches of turns."""
+    """Loads the reward model once; makes rows of SCORED_SCHEMA of batches of turns (TURNS_SCHEMA)."""
 
     def __init__(self, reward_folder: str, encoder: str) -> None:
         self._model = PairLogistic.load(Path(reward_folder), load_encoder(encoder))
@@ -29,11 +32,18 @@ class ScoreActor:
     def __call__(self, batch: pa.Table) -> pa.Table:
         contexts, replies = batch["context"].to_pylist(), batch["reply"].to_pylist()
         scored = self._score(list(zip(contexts, replies, strict=True)))
-        kept = batch.select(_COLUMNS)
-        kept = kept.append_column("score", pa.array([score for score, _ in scored], pa.float64()))
-        base_rate = pa.array([self._model.base_rate] * len(scored), pa.float64())
-        kept = kept.append_column("base_rate", base_rate)
-        return kept.append_column("error", pa.array([error for _, error in scored], pa.string()))
+        ratings = [
+            rating if trusted else None
+            for rating, trusted in zip(batch["rating"].to_pylist(), batch["trusted"].to_pylist(), strict=True)
+        ]
+        good = [
+            score if error else with_thumb(score, rating, self._model.base_rate)
+            for (score, error), rating in zip(scored, ratings, strict=True)
+        ]
+        columns = {name: batch[name] for name in _COLUMNS}
+        columns |= {"good": pa.array(good, pa.float64()), "rating": pa.array(ratings, pa.int8())}
+        columns["error"] = pa.array([error for _, error in scored], pa.string())
+        return pa.table([columns[name] for name in SCORED_SCHEMA.names], schema=SCORED_SCHEMA)
 
     def _score(self, turns: list[tuple[str | None, str | None]]) -> list[tuple[float, str]]:
         """(score, "") for each turn, or (0.5, why not): one bad row must not take its block down with it."""
@@ -51,50 +61,71 @@ class ScoreActor:
         return found
 
 
-def score_turns(
-    turns: pa.Table | list[dict[str, Any]],
-    reward_folder: Path,
-    encoder: str,
-    config: RewardConfig,
-    reward_version: str,
-) -> list[ScoredTurn]:
-    """Score turns (columns of turns.TURNS_SCHEMA) on `config.actors` actors.
+class ScoreGroups(ScoreActor):
+    """The same for numbers of groups, whose turns it makes itself: no text travels between processes."""
 
-    Returns one ScoredTurn a row, by (conversation_id, message_id); rows that cannot be scored have
-    `error` and good = 0.5. Ray must be running.
+    def __init__(self, reward_folder: str, encoder: str, turns_of: TurnsOf) -> None:
+        super().__init__(reward_folder, encoder)
+        self._turns_of = turns_of
+
+    def __call__(self, numbers: pa.Table) -> Iterator[pa.Table]:  # type: ignore[override]
+        for number in numbers["id"].to_pylist():
+            turns = self._turns_of(number)
+            for first in range(0, len(turns), BATCH):
+                yield super().__call__(turns.slice(first, BATCH))
+
+
+def score_turns(turns: pa.Table, reward_folder: Path, encoder: str, config: RewardConfig) -> pa.Table:
+    """Score turns (TURNS_SCHEMA) on `config.actors` actors.
+
+    Returns a table of SCORED_SCHEMA in the order of `turns`; rows that cannot be scored have `error` and
+    good = 0.5. Ray must be running.
     """
-    table = turns if isinstance(turns, pa.Table) else pa.Table.from_pylist(turns)
-    if not table.num_rows:
-        return []
-    _quiet()
-    scored = ray.data.from_arrow(table).map_batches(
-        ScoreActor,
-        fn_constructor_kwargs={"reward_folder": str(reward_folder), "encoder": encoder},
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=config.actors),
-        batch_size=BATCH,
-        batch_format="pyarrow",
-        num_cpus=config.num_cpus,
-    )
-    rows = sorted(scored.take_all(), key=lambda row: (row["conversation_id"], row["message_id"]))
-    return [_scored_turn(row, reward_version) for row in rows]
+    if not turns.num_rows:
+        return SCORED_SCHEMA.empty_table()
+    arguments = {"reward_folder": str(reward_folder), "encoder": encoder}
+    return _scored(lambda: ray.data.from_arrow(turns), ScoreActor, arguments, BATCH, config)
 
 
-def _scored_turn(row: dict[str, Any], reward_version: str) -> ScoredTurn:
-    rating = row["rating"] if row["trusted"] else None
-    return ScoredTurn(
-        conversation_id=row["conversation_id"],
-        message_id=row["message_id"],
-        good=row["score"] if row["error"] else with_thumb(row["score"], rating, row["base_rate"]),
-        rating=rating,
-        trusted=row["trusted"],
-        reward_version=reward_version,
-        error=row["error"],
+def score_groups(
+    turns_of: TurnsOf, groups: int, reward_folder: Path, encoder: str, config: RewardConfig
+) -> pa.Table:
+    """The same for the turns of all groups; each actor reads its own, so every node must reach them."""
+    if not groups:
+        return SCORED_SCHEMA.empty_table()
+    arguments = {"reward_folder": str(reward_folder), "encoder": encoder, "turns_of": turns_of}
+    return _scored(
+        lambda: ray.data.range(groups, override_num_blocks=groups), ScoreGroups, arguments, 1, config
     )
 
 
-def _quiet() -> None:
-    """No progress bars: the round shows its own progress."""
-    context = ray.data.DataContext.get_current()
+def _scored(
+    dataset: Callable[[], ray.data.Dataset],
+    actor: type[ScoreActor],
+    arguments: dict[str, Any],
+    batch_size: int,
+    config: RewardConfig,
+) -> pa.Table:
+    with ray.data.DataContext.current(_context()):
+        scored = dataset().map_batches(
+            actor,
+            fn_constructor_kwargs=arguments,
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=config.actors),
+            batch_size=batch_size,
+            batch_format="pyarrow",
+            num_cpus=config.num_cpus,
+        )
+        tables: Any = scored.iter_batches(batch_size=None, batch_format="pyarrow")
+        # Of an actor that had nothing to score come blocks without columns.
+        kept = (table.cast(SCORED_SCHEMA) for table in tables if len(table))
+        return pa.concat_tables([SCORED_SCHEMA.empty_table(), *kept])
+
+
+def _context() -> ray.data.DataContext:
+    """Results in order, and no progress bars: the round shows its own progress."""
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context.execution_options.preserve_order = True
+    return context

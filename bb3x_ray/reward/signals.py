@@ -1,6 +1,6 @@
 """From conversations to signals: bot messages with the thumb that stands on them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bb3x_ray.classify.pairs import Pair
@@ -44,7 +44,7 @@ def thumbs_of(conversation: Conversation) -> dict[str, int]:
     return {message_id: rating for message_id, rating in latest.items() if rating is not None}
 
 
-def signals_of(conversations: Sequence[Conversation]) -> list[Signal]:
+def signals_of(conversations: Iterable[Conversation]) -> list[Signal]:
     """Every reply of a model or an ingested bot with a standing thumb of the conversation's person.
 
     Canned replies are left out: a thumb on one says whether the topic was sensitive, not whether the
@@ -71,16 +71,13 @@ def signals_of(conversations: Sequence[Conversation]) -> list[Signal]:
     return list(signals.values())
 
 
-def weak_pairs(
-    conversations: Sequence[Conversation], annotations: Mapping[str, int], distrusted: frozenset[str]
-) -> list[Pair]:
+def weak_pairs(conversations: Iterable[tuple[Conversation, int]], distrusted: frozenset[str]) -> list[Pair]:
     """Replies without a thumb in conversations that were rated as a whole, as pairs of little weight.
 
-    annotations   conversation_id -> 1 to 5; 4 and 5 make good replies, 1 and 2 bad ones, 3 none
+    conversations   each with its rating, 1 to 5; 4 and 5 make good replies, 1 and 2 bad ones, 3 none
     """
     pairs = []
-    for conversation in conversations:
-        rating = annotations.get(conversation.conversation_id, 3)
+    for conversation, rating in conversations:
         if rating == 3 or conversation.person in distrusted:
             continue
         thumbs = thumbs_of(conversation)

@@ -1,7 +1,7 @@
 """The bot turns of conversations as rows to score, and how a thumb and a score become one number."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import pyarrow as pa
 
@@ -16,6 +16,7 @@ TURNS_SCHEMA = pa.schema(
     [
         ("conversation_id", pa.string()),
         ("message_id", pa.string()),
+        ("person", pa.string()),
         ("context", pa.string()),
         ("reply", pa.string()),
         ("rating", pa.int8()),
@@ -24,8 +25,8 @@ TURNS_SCHEMA = pa.schema(
 )
 
 
-def turns_table(conversations: Sequence[Conversation], distrusted: frozenset[str]) -> pa.Table:
-    """One row a bot message, by (conversation_id, message_id). `rating` is the standing thumb, null for
+def turns_table(conversations: Iterable[Conversation], distrusted: frozenset[str]) -> pa.Table:
+    """One row a bot message, in the order of the conversations. `rating` is the standing thumb, null for
     people who are distrusted: their label is dropped, their turns are scored all the same (law 7)."""
     rows = []
     for conversation in conversations:
@@ -37,13 +38,13 @@ def turns_table(conversations: Sequence[Conversation], distrusted: frozenset[str
                     {
                         "conversation_id": conversation.conversation_id,
                         "message_id": message.message_id,
+                        "person": conversation.person,
                         "context": context_text(conversation.context_of(index)),
                         "reply": message.text,
                         "rating": thumbs.get(message.message_id),
                         "trusted": trusted,
                     }
                 )
-    rows.sort(key=lambda row: (row["conversation_id"], row["message_id"]))
     return pa.Table.from_pylist(rows, schema=TURNS_SCHEMA)
 
 

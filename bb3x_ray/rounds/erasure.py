@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bb3x_ray.data import erase
@@ -132,7 +133,7 @@ def _erase(storage: Storage, inbox: Inbox | None, request: Request) -> Tombstone
 def _rounds_with(storage: Storage, person: str) -> Iterator[str]:
     """Rounds in whose slice the person is."""
     for path in sorted(storage.path("rounds").glob("*/collect/conversations.parquet")):
-        if person in pq.read_table(path, columns=["person"])["person"].to_pylist():
+        if erase.names_in(path, person):
             yield f"rounds/{path.parent.parent.name}"
 
 
@@ -155,11 +156,11 @@ def _touched(storage: Storage, rounds: list[str]) -> set[str]:
 
 def _erase_from_rounds(storage: Storage, person: str, because: str) -> int:
     """Slices, scores, training sets, answers: everything published under rounds/ that names the person."""
+    theirs = pc.field("person") == person
     conversations = {
-        row["conversation_id"]
+        conversation
         for path in storage.path("rounds").glob("*/collect/conversations.parquet")
-        for row in pq.read_table(path, columns=["person", "conversation_id"]).to_pylist()
-        if row["person"] == person
+        for conversation in pq.read_table(path, columns=["conversation_id"], filters=theirs)[0].to_pylist()
     }
     removed = 0
     # Slices last: a repeated erasure finds in them which conversations it is about.

@@ -1,6 +1,6 @@
 """What is done, by one run at a time. A step is done when its manifest is there and the hashes match."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -27,8 +27,11 @@ class Ledger:
         return self.storage.verify(f"{round_}/{step}")
 
     @contextmanager
-    def publish(self, round_: str, step: str, **about: Any) -> Iterator[Path]:
-        with self.storage.publish(f"{round_}/{step}", step=step, **about) as folder:
+    def publish(
+        self, round_: str, step: str, found: Mapping[str, Any] | None = None, /, **about: Any
+    ) -> Iterator[Path]:
+        """See `Storage.publish`."""
+        with self.storage.publish(f"{round_}/{step}", found, step=step, **about) as folder:
             yield folder
 
     def plan(self, number: int, make: Callable[[], RoundPlan]) -> RoundPlan:

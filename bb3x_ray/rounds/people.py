@@ -5,10 +5,10 @@ from dataclasses import fields
 
 from bb3x_ray.classify.encoder import load_encoder
 from bb3x_ray.config import Config
+from bb3x_ray.data.slices import Slice
 from bb3x_ray.evaluate.adversarial import adversarial
 from bb3x_ray.rounds.material import Material
 from bb3x_ray.rounds.round import RoundPlan
-from bb3x_ray.schemas.conversation import Conversation
 from bb3x_ray.simulate.people import cast
 from bb3x_ray.simulate.preference import Exchange, Opinion, judge_exchanges
 from bb3x_ray.simulate.talk import talk
@@ -48,7 +48,7 @@ def let_people_talk(
     )
 
 
-def truth_about(storage: Storage, round_: str, conversations: Sequence[Conversation]) -> dict[str, str]:
+def truth_about(storage: Storage, round_: str, slice_: Slice) -> dict[str, str]:
     """person in the log -> the kind they were cast as; empty where nobody was simulated.
 
     The server may log another pseudonym than it was given, so people are known by the replies they got.
@@ -59,7 +59,7 @@ def truth_about(storage: Storage, round_: str, conversations: Sequence[Conversat
     report = read_json(path)
     return {
         c.person: report["kinds"][report["said_to"][m.message_id]]
-        for c in conversations
+        for c in slice_.conversations()
         for m in c.messages
         if m.message_id in report["said_to"]
     }

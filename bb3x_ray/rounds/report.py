@@ -74,7 +74,7 @@ def _row(steps: RoundSteps, number: int, verdict: Verdict) -> dict[str, Any]:
     scored = read_json(steps.ledger.folder(name, "score") / "scored.json")
     metrics = read_json(steps.ledger.folder(name, "train") / "candidate.json")["metrics"]
     b = verdict.numbers["B"]
-    kinds = truth_about(steps.storage, name, slices.load(steps.storage, f"{name}/collect"))
+    kinds = truth_about(steps.storage, name, slices.open_slice(steps.storage, f"{name}/collect"))
     distrusted = set(scored["distrusted"])
     return {
         "round": number,

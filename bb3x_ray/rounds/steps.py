@@ -1,40 +1,41 @@
 """The verbs of a round. Each publishes its result, manifest last, and returns what it published when
 asked again: that is all of resuming."""
 
-import json
 import time
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow.parquet as pq
-from transformers import AutoTokenizer
 
 from bb3x_ray.classify.encoder import load_encoder
 from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.config import Config
 from bb3x_ray.data import curate, slices, table
 from bb3x_ray.data.inbox import open_inbox
+from bb3x_ray.data.late_feedback import feedback_upto
+from bb3x_ray.data.on_ray.in_order import on_all_cores
+from bb3x_ray.data.slices import Slice
 from bb3x_ray.metrics import Metrics, floats
 from bb3x_ray.registry import Promotion, Registry
 from bb3x_ray.reward.fold_judge import EncoderFoldJudge
-from bb3x_ray.reward.on_ray import score_turns
+from bb3x_ray.reward.on_ray import score_groups
 from bb3x_ray.reward.reward_model import reward_card, train_reward
 from bb3x_ray.reward.signals import signals_of, weak_pairs
 from bb3x_ray.reward.trust import Trust, estimate_trust
-from bb3x_ray.reward.turns import turns_table
 from bb3x_ray.rounds import erasure
-from bb3x_ray.rounds.cleaning import cleaner
+from bb3x_ray.rounds.cleaning import deidentifier
 from bb3x_ray.rounds.human_share import Exchange, rank_exchanges
 from bb3x_ray.rounds.judging import Judging, is_judges_person
 from bb3x_ray.rounds.ledger import Ledger
 from bb3x_ray.rounds.material import Material
 from bb3x_ray.rounds.round import RoundPlan
 from bb3x_ray.rounds.training import Training
+from bb3x_ray.rounds.turns_of_slice import TurnsOfSlice
 from bb3x_ray.schemas.conversation import Conversation
 from bb3x_ray.schemas.errors import UserError
-from bb3x_ray.schemas.learning import Candidate, CurationReport, Scored, ScoredTurn, Verdict
+from bb3x_ray.schemas.learning import TRAINING_SCHEMA, Candidate, CurationReport, Scored, Verdict
 from bb3x_ray.storage import Storage, read_json, write_json
 
 Say = Callable[[str], None]
@@ -70,7 +71,7 @@ class RoundSteps:
 
     # collect
 
-    def collect(self, plan: RoundPlan) -> tuple[Conversation, ...]:
+    def collect(self, plan: RoundPlan) -> Slice:
         name = f"{plan.name}/collect"
         if not self.storage.is_published(name):
             if self.server:
@@ -80,35 +81,34 @@ class RoundSteps:
             quiet = self.config.log.quiet_seconds
             before = int((time.time() - quiet) * 1e6) if quiet else None
             previous = f"rounds/{plan.number - 1:04d}/collect" if plan.number > 1 else None
-            clean = cleaner(self.storage, self.config.log)
+            clean = deidentifier(self.storage, self.config.log)
             slices.pin(self.storage, name, plan.after, table.head(self.storage), before, previous, clean)
         info = slices.info(self.storage, name)
         self.say(
             f"collect: {info.conversations} conversations of {info.people} people, {info.bot_turns} replies, "
             f"{info.thumbs_up} thumbs up, {info.thumbs_down} down"
         )
-        return tuple(slices.load(self.storage, name))
+        return slices.open_slice(self.storage, name)
 
-    def conversations_upto(self, plan: RoundPlan) -> list[Conversation]:
-        """All slices so far, with the thumbs that stand now: trust and reward learn from a person's whole
-        history. A conversation that went on is taken as it was given out last."""
+    def rated_upto(self, plan: RoundPlan) -> Iterator[Conversation]:
+        """What is rated of all slices so far, with the thumbs that stand now: trust and reward learn from a
+        person's whole history. A conversation that went on comes as often as it was given out, the last
+        counts."""
         names = [f"rounds/{n:04d}/collect" for n in range(1, plan.number + 1)]
-        latest = {c.conversation_id: c for name in names for c in slices.load(self.storage, name)}
-        upto = slices.info(self.storage, names[-1]).upto_seq
-        return table.with_standing_feedback(self.storage, list(latest.values()), upto)
+        standing = feedback_upto(self.storage, slices.info(self.storage, names[-1]).upto_seq)
+        for name in names:
+            yield from slices.open_slice(self.storage, name).rated(standing)
 
-    def _for_learning(self, conversations: list[Conversation]) -> list[Conversation]:
-        """Without the judge's people, where people's thumbs train the judge and not a panel."""
-        if self.judging.simulated:
-            return conversations
-        return [c for c in conversations if not is_judges_person(c.person)]
+    def _learns(self, person: str) -> bool:
+        """Not from the judge's people, where people's thumbs train the judge and not a panel."""
+        return self.judging.simulated or not is_judges_person(person)
 
     # score
 
-    def score(self, plan: RoundPlan, slice_: tuple[Conversation, ...]) -> Scored:
+    def score(self, plan: RoundPlan, slice_: Slice) -> Scored:
         if not self.ledger.is_done(plan.name, "score"):
             started = time.monotonic()
-            scored = self._score(plan, self._for_learning(list(slice_)))
+            scored = self._score(plan, slice_)
             settings = self._settings("reward", "trust")
             with self.ledger.publish(
                 plan.name, "score", reward=scored.reward_version, settings=settings
@@ -125,67 +125,44 @@ class RoundSteps:
         )
         return scored
 
-    def _score(self, plan: RoundPlan, slice_: list[Conversation]) -> Scored:
+    def _score(self, plan: RoundPlan, slice_: Slice) -> Scored:
         config = self.config.reward
         encoder = load_encoder(config.encoder)
-        signals = signals_of(self._for_learning(self.conversations_upto(plan)))
+        signals = signals_of(c for c in self.rated_upto(plan) if self._learns(c.person))
         self.say(f"score: whom to trust, by {len(signals)} thumbs")
         trust = estimate_trust(signals, EncoderFoldJudge(encoder, signals), self.config.trust)
         version = f"v{plan.number:04d}"
         if not self.rewards.is_published(version):
             self.say(f"score: reward {version} learns from the thumbs of those who are trusted")
-            model, report = train_reward(signals, trust, encoder, config, plan.seed, self._weak(plan, trust))
+            weak = self._weak(slice_, trust)
+            model, report = train_reward(signals, trust, encoder, config, plan.seed, weak)
             lineage = {"round": plan.number, "signals": len(signals), **report}
             with self.rewards.publish(version, lineage, reward_card(report, version)) as folder:
                 model.save(folder)
-        to_score = turns_table(slice_, trust.distrusted)
-        self.say(f"score: {to_score.num_rows} replies to score")
-        turns = score_turns(
-            to_score,
-            self.rewards.folder(version),
-            config.encoder,
-            config,
-            version,
-        )
+        turns_of = TurnsOfSlice(slice_, trust.distrusted, self._left_to_the_judge(slice_))
+        turns = score_groups(turns_of, slice_.groups, self.rewards.folder(version), config.encoder, config)
         report = {k: v for k, v in self.rewards.lineage(version).items() if isinstance(v, float)}
-        return Scored(tuple(turns), trust.trust, trust.distrusted, version, report)
+        return Scored(turns, trust.trust, trust.distrusted, version, report)
 
-    def _weak(self, plan: RoundPlan, trust: Trust) -> list[Pair]:
+    def _left_to_the_judge(self, slice_: Slice) -> frozenset[str]:
+        people = (one for table in slice_.tables(["person"]) for one in table["person"].unique().to_pylist())
+        return frozenset(person for person in people if not self._learns(person))
+
+    def _weak(self, slice_: Slice, trust: Trust) -> list[Pair]:
         """Turns that are known only by how people rated the whole conversation."""
-        rated = slices.annotations(self.storage, f"{plan.name}/collect")
-        conversations = self._for_learning(slices.load(self.storage, f"{plan.name}/collect"))
-        return weak_pairs(conversations, rated, trust.distrusted)
+        rated = ((c, rating) for c, rating in slice_.annotated() if self._learns(c.person))
+        return weak_pairs(rated, trust.distrusted)
 
     # curate
 
-    def curate(self, plan: RoundPlan, slice_: tuple[Conversation, ...], scored: Scored) -> str:
+    def curate(self, plan: RoundPlan, slice_: Slice, scored: Scored) -> str:
         if not self.ledger.is_done(plan.name, "curate"):
             erasure.mind(self.storage, self.inbox)
-            wanted = self.config.curate.human_rows
-            human = self._human_exchanges(plan, scored.reward_version)[:wanted] if wanted else []
-            rows, report = curate.curate(
-                self._for_learning(list(slice_)),
-                scored,
-                AutoTokenizer.from_pretrained(self.models.folder(plan.champion)),
-                human,
-                self.config.curate,
-                self.config.chat.system_prompt,
-                self.config.reward.imitate_above,
-                self.config.reward.avoid_below,
-                plan.seed,
-                slices.taught_before(self.storage, f"{plan.name}/collect"),
-            )
-            report = self._count_judges_part(report, slice_)
-            if not report.imitate + report.avoid + report.human_rows:
-                raise UserError(
-                    f"{plan.name}: none of {report.seen} replies teaches anything (dropped: "
-                    f"{_counts(report.dropped)}): widen reward.imitate_above and reward.avoid_below, or "
-                    "raise curate.human_rows, and run the same command again."
-                )
-            settings = self._settings("curate", "reward")
-            with self.ledger.publish(plan.name, "curate", settings=settings, **asdict(report)) as folder:
-                pq.write_table(rows, folder / "training_set.parquet")
-                write_json(folder / "report.json", asdict(report))
+            settings, counts = self._settings("curate", "reward"), dict[str, Any]()
+            with self.ledger.publish(plan.name, "curate", counts, settings=settings) as folder:
+                report = self._curate(plan, slice_, scored, folder / "training_set.parquet")
+                counts |= asdict(report)
+                write_json(folder / "report.json", counts)
             self.metrics.log("curate", floats(asdict(report)), round=plan.number)
         self._tell_other_settings(plan, "curate", "curate", "reward")
         report = CurationReport(**read_json(self.ledger.folder(plan.name, "curate") / "report.json"))
@@ -195,6 +172,33 @@ class RoundSteps:
             f"{report.human_rows} human conversations beside them"
         )
         return f"{plan.name}/curate"
+
+    def _curate(self, plan: RoundPlan, slice_: Slice, scored: Scored, path: Path) -> CurationReport:
+        config = self.config
+        wanted = config.curate.human_rows
+        human = self._human_exchanges(plan, scored.reward_version)[:wanted] if wanted else []
+        with pq.ParquetWriter(path, TRAINING_SCHEMA) as file:
+            report = curate.curate(
+                slice_,
+                scored,
+                self.models.folder(plan.champion),
+                human,
+                config.curate,
+                config.chat.system_prompt,
+                config.reward.imitate_above,
+                config.reward.avoid_below,
+                plan.seed,
+                file.write_table,
+                self._learns,
+                on_all_cores,
+            )
+        if not report.imitate + report.avoid + report.human_rows:
+            raise UserError(
+                f"{plan.name}: none of {report.seen} replies teaches anything (dropped: "
+                f"{_counts(report.dropped)}): widen reward.imitate_above and reward.avoid_below, or "
+                "raise curate.human_rows, and run the same command again."
+            )
+        return report
 
     def _settings(self, *sections: str) -> dict[str, Any]:
         """The settings of some sections of the config, under the names that a command line gives them."""
@@ -211,13 +215,6 @@ class RoundSteps:
                 f"{step}: {', '.join(changed)} differ from what {name} was made with, which stays; remove "
                 "that folder and what came after it to make it anew"
             )
-
-    def _count_judges_part(self, report: CurationReport, slice_: tuple[Conversation, ...]) -> CurationReport:
-        """Law 5: what the judge's people were told is a drop too."""
-        learning = {c.conversation_id for c in self._for_learning(list(slice_))}
-        turns = sum(m.author.is_bot for c in slice_ if c.conversation_id not in learning for m in c.messages)
-        dropped = {**report.dropped, "judges_part": turns} if turns else report.dropped
-        return replace(report, seen=report.seen + turns, dropped=dropped)
 
     def _human_exchanges(self, plan: RoundPlan, reward_version: str) -> list[Exchange]:
         """Exchanges between people of the part that is there for it, best first."""
@@ -251,7 +248,8 @@ class RoundSteps:
             self.metrics,
             plan,
             self.rewards.folder(reward_version),
-            self._for_learning(slices.load(self.storage, f"{plan.name}/collect")),
+            slices.open_slice(self.storage, f"{plan.name}/collect"),
+            self._learns,
             lambda: self._human_exchanges(plan, reward_version),
             self.material.probe_texts(self.config.evaluate.perplexity_messages),
             self.say,
@@ -262,9 +260,8 @@ class RoundSteps:
     def evaluate(self, plan: RoundPlan, candidate: Candidate) -> Verdict:
         if not self.ledger.is_done(plan.name, "evaluate"):
             erasure.mind(self.storage, self.inbox)
-            thumbs = [
-                c for c in self.conversations_upto(plan) if not c.simulated and is_judges_person(c.person)
-            ]
+            rated = self.rated_upto(plan)
+            thumbs = [c for c in rated if not c.simulated and is_judges_person(c.person)]
             verdict = self.judging.verdict(candidate.version, plan.champion, plan.seed, thumbs)
             with self.ledger.publish(plan.name, "evaluate", passed=verdict.passed) as folder:
                 write_json(folder / "verdict.json", verdict.to_dict())
@@ -324,11 +321,16 @@ def _verdict_numbers(verdict: Verdict) -> dict[str, float]:
 
 
 def _save_scored(scored: Scored, folder: Path) -> None:
-    row = asdict(replace(scored, distrusted=frozenset())) | {"distrusted": sorted(scored.distrusted)}
-    (folder / "scored.json").write_text(json.dumps(row), encoding="utf-8")
+    pq.write_table(scored.turns, folder / "turns.parquet")
+    people = {"trust": scored.trust, "distrusted": sorted(scored.distrusted)}
+    write_json(
+        folder / "scored.json", {**people, "reward_version": scored.reward_version, "metrics": scored.metrics}
+    )
 
 
 def _load_scored(folder: Path) -> Scored:
     row = read_json(folder / "scored.json")
-    turns = tuple(ScoredTurn(**turn) for turn in row["turns"])
-    return Scored(**{**row, "turns": turns, "distrusted": frozenset(row["distrusted"])})
+    return Scored(
+        pq.read_table(folder / "turns.parquet"),
+        **{**row, "distrusted": frozenset(row["distrusted"])},
+    )

@@ -11,7 +11,7 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -24,19 +24,20 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from bb3x_ray.config import Config
 from bb3x_ray.data.answers import Choice, learn_from_answers, questions
-from bb3x_ray.data.curate import talk_rows
 from bb3x_ray.data.mix import HUMAN, SAFETY, by_source, describe, labelled_turns, mix, shares
 from bb3x_ray.data.safety_pairs import load_safety_pairs
+from bb3x_ray.data.slices import Slice
+from bb3x_ray.data.training_rows import talk_rows
 from bb3x_ray.evaluate.on_ray import answer_on_ray
 from bb3x_ray.evaluate.replies import Asking
 from bb3x_ray.language.generation import Decoding
 from bb3x_ray.metrics import Metrics, floats
 from bb3x_ray.registry import Registry
 from bb3x_ray.reward.on_ray import score_turns
-from bb3x_ray.reward.turns import TURNS_SCHEMA, turns_table
+from bb3x_ray.reward.signals import context_text
+from bb3x_ray.reward.turns import TURNS_SCHEMA
 from bb3x_ray.rounds.human_share import Exchange
 from bb3x_ray.rounds.round import RoundPlan
-from bb3x_ray.schemas.conversation import Conversation
 from bb3x_ray.schemas.learning import TRAINING_SCHEMA
 from bb3x_ray.storage import MANIFEST, Storage, read_json, write_json
 from bb3x_ray.train.on_ray import forget, train
@@ -57,7 +58,7 @@ _SUMMED = (
 class Training:
     """Trains the candidate of one round.
 
-    conversations   what the round learns from: the candidate answers their messages again
+    slice_, learns  what the round learns from: the candidate answers the messages of these people again
     human           exchanges between people, best first
     probe           human messages for the perplexity that stops iterations; the gates look at others
     """
@@ -70,14 +71,15 @@ class Training:
         metrics: Metrics,
         plan: RoundPlan,
         reward_folder: Path,
-        conversations: Iterable[Conversation],
+        slice_: Slice,
+        learns: Callable[[str], bool],
         human: Callable[[], list[Exchange]],
         probe: list[str],
         say: Callable[[str], None],
     ) -> None:
         self._storage, self._models, self._config, self._metrics = storage, models, config, metrics
         self._plan, self._reward_folder, self._say = plan, reward_folder, say
-        self._conversations, self._human, self._probe = list(conversations), human, probe
+        self._slice, self._learns, self._human, self._probe = slice_, learns, human, probe
 
     def publish_candidate(self, training_set: str) -> None:
         """Carry out what is not done yet, publish the candidate, remove the weights that led to it."""
@@ -195,11 +197,9 @@ class Training:
 
     def _questions(self, n: int) -> pa.Table:
         config = self._config
-        table = turns_table(self._conversations, frozenset())
-        contexts = dict(zip(table["message_id"].to_pylist(), table["context"].to_pylist(), strict=True))
         return questions(
-            self._conversations,
-            contexts,
+            lambda: (c for c in self._slice.conversations() if self._learns(c.person)),
+            context_text,
             self._tokenizer,
             config.chat.system_prompt,
             min(config.chat.max_context_tokens, config.curate.max_tokens - config.chat.max_new_tokens - 2),
@@ -215,6 +215,7 @@ class Training:
             {
                 "conversation_id": said["conversation_id"],
                 "message_id": said["answer_id"],
+                "person": said["person"],
                 "context": said["context"],
                 "reply": said["text"],
                 "rating": pa.nulls(rows, pa.int8()),
@@ -223,13 +224,11 @@ class Training:
             schema=TURNS_SCHEMA,
         )
         reward = self._config.reward
-        scored = score_turns(turns, self._reward_folder, reward.encoder, reward, self._reward_folder.name)
-        by_id = {turn.message_id: turn for turn in scored}
-        found = [by_id[answer_id] for answer_id in said["answer_id"].to_pylist()]
-        columns = {"good": [turn.good for turn in found], "error": [turn.error for turn in found]}
-        for column, values in columns.items():
-            at = said.schema.get_field_index(column)
-            said = said.set_column(at, said.schema.field(at), pa.array(values, said.schema.field(at).type))
+        scored = score_turns(turns, self._reward_folder, reward.encoder, reward)
+        for column in ("good", "error"):
+            said = said.set_column(
+                said.schema.get_field_index(column), said.schema.field(column), scored[column]
+            )
         return said
 
     def _more_human(self, own: pa.Table, turns: int) -> pa.Table:

@@ -5,31 +5,30 @@ from typing import Any
 
 import pyarrow as pa
 
-
-@dataclass(frozen=True, slots=True)
-class ScoredTurn:
-    """One bot turn and what the reward model thinks of it.
-
-    good      how good the turn is, 0 to 1: the reward model's probability, moved by a trusted thumb
-    rating    the standing thumb of a trusted person (1, -1) or None
-    trusted   False when the person of this conversation is distrusted: the thumb was left out
-    error     why the turn could not be scored ("" when it could)
-    """
-
-    conversation_id: str
-    message_id: str
-    good: float
-    rating: int | None
-    trusted: bool
-    reward_version: str
-    error: str = ""
+# One row a bot turn, and what the reward model thinks of it.
+# person    of the conversation
+# good      how good the turn is, 0 to 1: the reward model's probability, moved by a trusted thumb
+# rating    the standing thumb of a trusted person (1, -1) or null
+# trusted   False when the person of this conversation is distrusted: the thumb was left out
+# error     why the turn could not be scored ("" when it could; then good is 0.5)
+SCORED_SCHEMA = pa.schema(
+    [
+        ("conversation_id", pa.string()),
+        ("message_id", pa.string()),
+        ("person", pa.string()),
+        ("good", pa.float64()),
+        ("rating", pa.int8()),
+        ("trusted", pa.bool_()),
+        ("error", pa.string()),
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Result of the score step: turns of a slice, and trust per person."""
+    """Result of the score step: turns of a slice (SCORED_SCHEMA), and trust per person."""
 
-    turns: tuple[ScoredTurn, ...]
+    turns: pa.Table
     trust: dict[str, float]
     distrusted: frozenset[str]
     reward_version: str
@@ -56,7 +55,7 @@ TRAINING_SCHEMA = pa.schema(
 # What a candidate says to messages of its round, between two iterations. One row an answer.
 # context_id      the logged reply in whose place it stands
 # conversation_id, context   as the reward model reads them; prompt_ids: as the candidate does
-# good, error     as in ScoredTurn; null before they are scored
+# good, error     as in SCORED_SCHEMA; null before they are scored
 ANSWERS_SCHEMA = pa.schema(
     [
         ("answer_id", pa.string()),

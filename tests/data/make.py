@@ -1,6 +1,23 @@
 """Events for the tests: a conversation of made-up words."""
 
+from bb3x_ray.data.collect import NotTaken, Range, collect
+from bb3x_ray.data.committer import committing
+from bb3x_ray.data.slices import conversations_of
+from bb3x_ray.schemas.conversation import Conversation
 from bb3x_ray.schemas.event import Event
+from bb3x_ray.storage import Storage
+
+
+def commit(storage: Storage, *events: Event) -> int:
+    with committing(storage) as log:
+        log.append(list(events))
+        return log.head
+
+
+def read_conversations(storage: Storage, after_seq: int, upto_seq: int) -> list[Conversation]:
+    """What a round with this range would take."""
+    tables = collect(storage, Range(after_seq, upto_seq), NotTaken())
+    return [conversation for table in tables for conversation in conversations_of(table)]
 
 
 def said(

@@ -13,9 +13,8 @@ from bb3x_ray.data.analysis_report import print_report, sections, write_report
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.event import Event
 from bb3x_ray.storage import Storage
-from tests.data.make import said, talk, thumb
+from tests.data.make import commit, said, talk, thumb
 from tests.data.release import OK, UNSAFE
-from tests.data.test_table import commit
 
 DAY = 1_700_000_000_000_000  # 14 November 2023, 22:13:20 UTC
 

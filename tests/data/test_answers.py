@@ -1,6 +1,7 @@
 """What the candidate is asked between iterations, and which of its answers it learns from."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,8 @@ import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from bb3x_ray.data.answers import Choice, learn_from_answers, questions
-from bb3x_ray.data.curate import talk_rows
 from bb3x_ray.data.mix import labelled_turns
+from bb3x_ray.data.training_rows import talk_rows
 from bb3x_ray.language.chat_template import Turn, prompt_ids, render, turns_of
 from bb3x_ray.schemas.conversation import Author, Conversation, Message, external, model, person
 from bb3x_ray.schemas.learning import ANSWERS_SCHEMA, TRAINING_SCHEMA, CurationReport
@@ -66,13 +67,15 @@ def human(tokenizer: PreTrainedTokenizerBase, count: int, first: int = 0) -> pa.
     return talk_rows(talks, tokenizer, 100, "", "human", first)
 
 
+def read(before: Sequence[Message]) -> str:
+    return "|".join(message.text for message in before)
+
+
 def test_each_logged_reply_is_asked_for_again(tokenizer: PreTrainedTokenizerBase) -> None:
     talk = conversation((ADA, "Hello"), (BOT, "Hi"), (ADA, "Tea?"), (external("poet"), "Yes"), (ADA, "Bye"))
-    asked = questions(
-        [talk], {"m1": "Hello", "m3": "Tea?\nHi"}, tokenizer, "Be kind.", 200, 0, 2, 0
-    ).to_pylist()
+    asked = questions(lambda: [talk], read, tokenizer, "Be kind.", 200, 0, 2, 0).to_pylist()
     assert [row["answer_id"] for row in asked] == ["m1~0", "m1~1", "m3~0", "m3~1"]
-    assert asked[2]["context"] == "Tea?\nHi"
+    assert asked[2]["context"] == "Hello|Hi|Tea?"
     assert asked[2]["prompt_ids"] == prompt_ids(tokenizer, turns_of(talk.messages[:3], "Be kind."), 200)
     assert asked[2]["text"] is None and asked[2]["good"] is None
 
@@ -81,16 +84,14 @@ def test_what_we_did_not_say_is_not_asked_for(tokenizer: PreTrainedTokenizerBase
     talk = conversation(
         (BOT, "Welcome"), (ADA, "Hello"), (Author("unverified", "client"), "Hi"), (ADA, " "), (BOT, "Yes?")
     )
-    contexts = {f"m{i}": "" for i in range(5)}
-    assert questions([talk], contexts, tokenizer, "", 200, 0, 1, 0).num_rows == 0
+    assert questions(lambda: [talk], read, tokenizer, "", 200, 0, 1, 0).num_rows == 0
 
 
 def test_some_contexts_are_drawn_by_seed(tokenizer: PreTrainedTokenizerBase) -> None:
     talk = conversation(*[(ADA, "Hello") if i % 2 == 0 else (BOT, "Hi") for i in range(40)])
-    contexts = {f"m{i}": "" for i in range(40)}
 
     def ids(seed: int) -> list[str]:
-        return list(questions([talk], contexts, tokenizer, "", 500, 5, 1, seed)["context_id"].to_pylist())
+        return list(questions(lambda: [talk], read, tokenizer, "", 500, 5, 1, seed)["context_id"].to_pylist())
 
     assert len(ids(0)) == 5 and ids(0) == ids(0) != ids(1)
 

@@ -1,6 +1,7 @@
 """Every bot turn is kept under a mask or dropped with a reason; a mask covers exactly the words meant."""
 
 import random
+import tempfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from bb3x_ray.config import CurateConfig
 from bb3x_ray.data.curate import curate
+from bb3x_ray.data.slices import Slice, to_table, write
 from bb3x_ray.language.chat_template import Turn, prompt_ids, turns_of
 from bb3x_ray.schemas.conversation import Author, Conversation, Message, external, model, person
-from bb3x_ray.schemas.learning import TRAINING_SCHEMA, CurationReport, Scored, ScoredTurn
+from bb3x_ray.schemas.learning import SCORED_SCHEMA, TRAINING_SCHEMA, CurationReport, Scored
 
 WIDE = CurateConfig(human_rows=0, max_avoid_per_imitate=1000, max_tokens=2000)
 
@@ -41,19 +43,19 @@ def reply(text: str, finish_reason: str | None = "stop") -> tuple[Author, str, s
 
 def scored(**good: float | str) -> Scored:
     """`c_1=0.9` scores message c-1; a string is an error."""
-    turns = tuple(
-        ScoredTurn(
-            name.split("_")[0],
-            name.replace("_", "-"),
-            0.0 if isinstance(value, str) else value,
-            None,
-            True,
-            "v0001",
-            value if isinstance(value, str) else "",
-        )
+    rows = [
+        {
+            "conversation_id": name.split("_")[0],
+            "message_id": name.replace("_", "-"),
+            "person": "ada",
+            "good": 0.0 if isinstance(value, str) else value,
+            "rating": None,
+            "trusted": True,
+            "error": value if isinstance(value, str) else "",
+        }
         for name, value in good.items()
-    )
-    return Scored(turns, {}, frozenset(), "v0001", {})
+    ]
+    return Scored(pa.Table.from_pylist(rows, schema=SCORED_SCHEMA), {}, frozenset(), "v0001", {})
 
 
 def run(
@@ -61,13 +63,27 @@ def run(
     conversations: list[Conversation],
     scores: Scored,
     config: CurateConfig = WIDE,
+    taught_before: frozenset[str] = frozenset(),
+    group: int = 7,
     **about: Any,
 ) -> tuple[list[dict[str, Any]], CurationReport]:
     settings: dict[str, Any] = {"human": [], "system_prompt": "Be kind.", "seed": 0, **about}
-    table, report = curate(
-        conversations, scores, tokenizer, config=config, imitate_above=0.6, avoid_below=0.4, **settings
-    )
-    assert isinstance(table, pa.Table) and table.schema == TRAINING_SCHEMA
+    tables: list[pa.Table] = []
+    with tempfile.TemporaryDirectory() as folder:
+        slice_ = Slice(Path(folder, "slice.parquet"))
+        write(slice_.path, [to_table(conversations, taught_before)], group)
+        report = curate(
+            slice_,
+            scores,
+            Path(tokenizer.name_or_path),
+            config=config,
+            imitate_above=0.6,
+            avoid_below=0.4,
+            write=tables.append,
+            **settings,
+        )
+    table = pa.concat_tables(tables)
+    assert table.schema == TRAINING_SCHEMA
     return table.to_pylist(), report
 
 
@@ -182,8 +198,9 @@ def test_a_window_teaches_what_the_whole_conversation_would(tokenizer: PreTraine
 def test_what_a_thumb_labelled_weighs_as_its_person_is_trusted(tokenizer: PreTrainedTokenizerBase) -> None:
     talk = conversation("c", ask(), reply("Yes, tea."), ask(), reply("No."))
     scores = scored(c_1=0.9, c_3=0.1)
-    thumbed = replace(scores.turns[0], rating=1)
-    scores = replace(scores, turns=(thumbed, scores.turns[1]), trust={"ada": 0.75})
+    ratings = pa.array([1, None], pa.int8())
+    turns = scores.turns.set_column(SCORED_SCHEMA.get_field_index("rating"), "rating", ratings)
+    scores = replace(scores, turns=turns, trust={"ada": 0.75})
     (row,), _ = run(tokenizer, [talk], scores, WIDE.model_copy(update={"weigh_by_trust": True}))
     weights = Counter(w for w, i in zip(row["weight"], row["imitate"], strict=True) if i)
     assert set(weights) == {0.75} and weights[0.75] == sum(row["imitate"])
@@ -246,11 +263,11 @@ def test_whatever_comes_in_it_adds_up(tokenizer: PreTrainedTokenizerBase, seed: 
     config = CurateConfig(human_rows=3, max_avoid_per_imitate=draw.choice([0, 0.5, 1]), max_tokens=120)
     human = [[draw.choice(texts) for _ in range(draw.randrange(5))] for _ in range(6)]
     rows, report = run(tokenizer, talks, scores, config, human=human, seed=seed)
-    assert (rows, report) == run(tokenizer, talks, scores, config, human=human, seed=seed)
+    assert (rows, report) == run(tokenizer, talks, scores, config, human=human, seed=seed, group=3)
     bots = [m for talk in talks for m in talk.messages if m.author.is_bot]
     assert report.seen == len(bots) == report.imitate + report.avoid + sum(report.dropped.values())
     by_id = {talk.conversation_id: talk for talk in talks}
-    good = {turn.message_id: turn.good for turn in scores.turns if not turn.error}
+    good = {turn["message_id"]: turn["good"] for turn in scores.turns.to_pylist() if not turn["error"]}
     for row in rows:
         assert len(row["input_ids"]) == len(row["imitate"]) == len(row["avoid"]) <= 120
         assert not any(i and a for i, a in zip(row["imitate"], row["avoid"], strict=True))
@@ -267,3 +284,11 @@ def test_whatever_comes_in_it_adds_up(tokenizer: PreTrainedTokenizerBase, seed: 
             for label, texts_of in allowed.items():
                 left = words(tokenizer, row, label).replace("<|im_end|>", "")
                 assert len(left) <= sum(len(text) * count for text, count in texts_of.items())
+
+
+def test_whose_replies_judge_others_teach_nothing(tokenizer: PreTrainedTokenizerBase) -> None:
+    talks = [conversation("c", ask(), reply("Yes, tea.")), conversation("d", ask(), reply("No."))]
+    talks[1] = replace(talks[1], person="bob")
+    rows, report = run(tokenizer, talks, scored(c_1=0.9, d_1=0.9), learns=lambda person: person != "bob")
+    assert [row["row_id"] for row in rows] == ["c"]
+    assert (report.seen, report.imitate, report.dropped) == (2, 1, {"judges_part": 1})

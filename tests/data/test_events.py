@@ -9,11 +9,11 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from bb3x_ray.data.committer import commit_inbox
 from bb3x_ray.data.event_rows import check_event
 from bb3x_ray.data.segments import SegmentWriter
-from bb3x_ray.data.table import APP_ID, data_files, head, open_table, read_conversations, scan
+from bb3x_ray.data.table import APP_ID, data_files, head, open_table, scan
 from bb3x_ray.data.verify import verify
 from bb3x_ray.schemas.event import EVENT_SCHEMA, Event, EventKind
 from bb3x_ray.storage import Storage
-from tests.data.make import said, talk, thumb
+from tests.data.make import read_conversations, said, talk, thumb
 
 
 def commit(storage: Storage, *events: Event) -> int:

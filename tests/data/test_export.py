@@ -19,9 +19,8 @@ from bb3x_ray.data.views import VIEWS, read_view
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.event import Event
 from bb3x_ray.storage import Storage
-from tests.data.make import said, talk, thumb
+from tests.data.make import commit, said, talk, thumb
 from tests.data.release import conversations, events_of
-from tests.data.test_table import commit
 
 
 @pytest.fixture
@@ -192,7 +191,8 @@ def test_only_consented_words_leave_and_all_of_them_are_cleaned(
             json.dumps(pq.read_table(path).to_pylist()) if is_table else path.read_text(encoding="utf-8")
         )
     assert secret not in written and "forbidden" not in written and "someone words" in written
-    assert report.left_out["no_consent"] == 2 and report.conversations == 1 and report.cleaned == 13
+    assert report.left_out["no_consent"] == report.left_out["consent_withdrawn"] == 1
+    assert report.conversations == 1 and report.cleaned == 13
 
 
 def test_the_card_is_filled_from_the_data(released: Storage, tmp_path: Path) -> None:

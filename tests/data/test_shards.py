@@ -11,11 +11,10 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from bb3x_ray.data.shards import plan_shards, read_shard, shards
-from bb3x_ray.data.table import TABLE, head, open_table, read_conversations
+from bb3x_ray.data.table import TABLE, open_table
 from bb3x_ray.schemas.event import EVENT_SCHEMA, EVERYTHING, Event
 from bb3x_ray.storage import Storage
-from tests.data.make import said, talk, thumb
-from tests.data.test_table import commit
+from tests.data.make import commit, said, talk, thumb
 
 COLUMNS = ["conversation_id", "position", "message_id", "text", "commit_seq"]
 ALL = ("message", "feedback", "annotation", "consent")
@@ -173,20 +172,28 @@ def test_whatever_the_files_the_shards_hold_what_the_log_holds(storage: Storage)
         for n in range(60)
     ]
     dice.shuffle(events)
+    said_in = {e.message_id: e for e in events if e.kind == "message"}
+    expected: dict[str, list[str | None]] = {}
+    for e in sorted(said_in.values(), key=lambda e: (e.conversation_id, e.position)):
+        expected.setdefault(e.conversation_id, []).append(e.text)
+    standing = {
+        e.message_id: e.rating
+        for e in sorted((e for e in events if e.kind == "feedback"), key=lambda e: e.at)
+        if e.message_id in said_in
+    }
     while events:
         size = dice.randrange(1, 40)
         commit(storage, *events[:size])
         events = events[size:]
-    expected = read_conversations(storage, 0, head(storage))
     for compacted in (False, True):
         if compacted:
             DeltaTable(str(storage.path(TABLE))).optimize.compact()
         for rows_a_shard in (1, 50, 10_000):
             plan = plan_shards(storage, COLUMNS, kinds=("message", "feedback"), shard_rows=rows_a_shard)
             rows = [row for shard in plan for row in read_shard(shard).to_pylist()]
-            assert texts_of(rows) == {c.conversation_id: [m.text for m in c.messages] for c in expected}
-            standing = {f.message_id: f.rating for c in expected for f in c.feedback}
-            assert {m: r[0] for m, r in ratings(rows).items() if r} == standing
+            assert texts_of(rows) == expected
+            given = {message: rating for message, rating in standing.items() if rating is not None}
+            assert {m: r[0] for m, r in ratings(rows).items() if r} == given
 
 
 def test_a_long_file_is_a_stream_of_bounded_tables(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:

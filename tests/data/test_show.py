@@ -10,8 +10,7 @@ from rich.console import Console
 from bb3x_ray.data.show import first_examples, nothing_found, print_example
 from bb3x_ray.data.views import VIEWS
 from bb3x_ray.storage import Storage
-from tests.data.make import said, talk, thumb
-from tests.data.test_table import commit
+from tests.data.make import commit, said, talk, thumb
 
 
 def shown(storage: Storage, terminal: bool = False) -> str:

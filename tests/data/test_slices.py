@@ -1,17 +1,16 @@
 """A round's own copy: what is loaded is what was pinned, whatever the log does afterwards."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from bb3x_ray.data import slices
 from bb3x_ray.data.deidentify import Deidentifier
-from bb3x_ray.data.table import read_conversations
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.event import Event
 from bb3x_ray.storage import Storage
-from tests.data.make import said, talk, thumb
-from tests.data.test_table import commit
+from tests.data.make import commit, read_conversations, said, talk, thumb
 
 NAME = "rounds/0001/collect"
 
@@ -31,14 +30,15 @@ def test_a_slice_holds_what_the_range_held(storage: Storage) -> None:
     assert info == slices.SliceInfo(2, 3, 1, 1, 2, 0, upto + 1, {"no_consent": 1})
     assert slices.info(storage, NAME) == info
     assert slices.load(storage, NAME) == read_conversations(storage, 0, upto)
-    assert slices.annotations(storage, NAME) == {"c1": 4}
+    (table,) = slices.open_slice(storage, NAME).tables(["conversation_id", "annotation"])
+    assert [tuple(row.values()) for row in table.to_pylist()] == [("c1", 4), ("c2", None)]
 
 
 def test_a_slice_holds_texts_as_they_may_leave_the_log(storage: Storage) -> None:
     opened = said("c1", 0, "I am ada@lovelace.example and I am 25")
     upto = commit(storage, opened, said("c1", 1, "hello", person="ada"), thumb("t1", "c1-m1", -1))
     clean = Deidentifier(b"a key of this test, 32 bytes long")
-    slices.pin(storage, NAME, 0, upto, clean=lambda text, person: clean.clean(text, person).text)
+    slices.pin(storage, NAME, 0, upto, clean=clean)
     (conversation,) = slices.load(storage, NAME)
     text = conversation.messages[0].text
     assert "lovelace" not in text and text.startswith("I am ") and text.endswith(" and I am 25")
@@ -74,6 +74,30 @@ def test_nothing_to_learn_from_is_said_in_a_sentence(storage: Storage) -> None:
     assert not storage.path(NAME).exists()
 
 
+def taught_now(storage: Storage, name: str) -> list[str]:
+    """Messages that no earlier slice held."""
+    return [
+        message["message_id"]
+        for table in slices.open_slice(storage, name).tables()
+        for messages in table["messages"].to_pylist()
+        for message in messages
+        if not message["taught_before"]
+    ]
+
+
+def test_groups_hold_the_conversations_in_their_order(storage: Storage, tmp_path: Path) -> None:
+    upto = commit(storage, *(event for c in range(11) for event in talk(f"c{c}", 1 + c % 4)))
+    slices.pin(storage, NAME, 0, upto)
+    (table,) = slices.open_slice(storage, NAME).tables()
+    path = tmp_path / "some.parquet"
+    slices.write(path, [table.slice(0, 2), table.slice(2, 7), table.slice(9)], group=4)
+    copy = slices.Slice(path)
+    assert [len(copy.table(group)) for group in range(copy.groups)] == [4, 4, 3]
+    assert list(copy.conversations()) == slices.load(storage, NAME) == read_conversations(storage, 0, upto)
+    tables = [slices.to_table([c]) for c in copy.conversations()]
+    assert [c for one in tables for c in slices.conversations_of(one)] == list(copy.conversations())
+
+
 def test_over_rounds_each_turn_is_given_out_once(storage: Storage) -> None:
     """Whatever the order in which conversations go on and fall quiet."""
     given: list[str] = []
@@ -88,18 +112,9 @@ def test_over_rounds_each_turn_is_given_out_once(storage: Storage) -> None:
             slices.pin(storage, name, after, upto, quiet_before_us=number * 100, previous=previous)
         except UserError:
             pytest.fail("every range has a quiet conversation")
-        taught = slices.taught_before(storage, name)
-        given += [
-            m.message_id for c in slices.load(storage, name) for m in c.messages if m.message_id not in taught
-        ]
+        given += taught_now(storage, name)
         previous, after = name, upto
     commit(storage, said("last", 0, at=0))
     slices.pin(storage, "rounds/0006/collect", after, after + 1, quiet_before_us=10_000, previous=previous)
-    taught = slices.taught_before(storage, "rounds/0006/collect")
-    given += [
-        m.message_id
-        for c in slices.load(storage, "rounds/0006/collect")
-        for m in c.messages
-        if m.message_id not in taught
-    ]
+    given += taught_now(storage, "rounds/0006/collect")
     assert len(given) == len(set(given)) == 31

@@ -10,9 +10,8 @@ import pytest
 from bb3x_ray.data.views import SPLITS, VIEWS, check_split, chunk_of, read_view, split_of, view_named
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.storage import Storage
-from tests.data.make import said, talk, thumb
+from tests.data.make import commit, said, talk, thumb
 from tests.data.release import conversations, events_of, plain_examples
-from tests.data.test_table import commit
 
 
 def view_of(storage: Storage, name: str, split: str | None = None, **about: Any) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from bb3x_ray.classify.encoder import load_encoder
 from bb3x_ray.classify.pair_logistic import PairLogistic
 from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.config import AnswersConfig, Config
-from bb3x_ray.data.curate import talk_rows
+from bb3x_ray.data.training_rows import talk_rows
 from bb3x_ray.language.chat_template import Turn, prompt_ids
 from bb3x_ray.language.generation import Decoding
 from bb3x_ray.language.loading import load_model

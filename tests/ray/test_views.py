@@ -7,8 +7,8 @@ import pytest
 from bb3x_ray.data.on_ray.views import view_dataset
 from bb3x_ray.data.views import VIEWS, read_view
 from bb3x_ray.storage import Storage
+from tests.data.make import commit
 from tests.data.release import conversations, events_of
-from tests.data.test_table import commit
 
 pytestmark = pytest.mark.ray
 

@@ -55,7 +55,9 @@ def test_annotations_make_weak_pairs_of_unrated_replies() -> None:
         conversation("troll", "eve", "Hi", "Hey."),
         conversation("middling", "kim", "Hi", "Hm."),
     ]
-    pairs = weak_pairs(talks, {"good": 5, "bad": 1, "troll": 5, "middling": 3}, frozenset({"eve"}))
+    rated = {"good": 5, "bad": 1, "troll": 5, "middling": 3}
+    with_rating = [(c, rated[c.conversation_id]) for c in talks if c.conversation_id in rated]
+    pairs = weak_pairs(with_rating, frozenset({"eve"}))
     assert [(p.reply, p.label) for p in pairs] == [("Yes.", 1.0), ("Nope.", 0.0)]
     assert all(0 < p.weight < 1 for p in pairs)
 
@@ -66,11 +68,11 @@ def test_every_bot_turn_is_a_row_but_a_distrusted_persons_thumb_is_dropped() -> 
         conversation("a", "ada", "Hi", "Hello.", "Tea?", "Yes.", thumbs={1: -1}),
     ]
     rows = turns_table(talks, frozenset({"eve"})).to_pylist()
-    assert [(r["message_id"], r["rating"], r["trusted"]) for r in rows] == [
+    assert {(r["message_id"], r["rating"], r["trusted"]) for r in rows} == {
         ("a-1", -1, True),
         ("a-3", None, True),
         ("b-1", None, False),
-    ]
+    }
     assert turns_table([], frozenset()).schema == TURNS_SCHEMA
 
 

@@ -25,9 +25,10 @@ from bb3x_ray.rounds.round import RoundPlan
 from bb3x_ray.rounds.server_key import server_key
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.event import Event
-from bb3x_ray.schemas.learning import ANSWERS_SCHEMA, TRAINING_SCHEMA
+from bb3x_ray.schemas.learning import ANSWERS_SCHEMA, SCORED_SCHEMA, TRAINING_SCHEMA
 from bb3x_ray.serve.completion_ids import Signer
 from bb3x_ray.storage import Storage, read_json, write_json
+from tests.data.make import read_conversations
 
 SECRET, REPLY, REMARK = "zanzibar marmalade", "my zebra replied", "quixotic remark"
 WORDS = (SECRET, REPLY, REMARK)
@@ -104,11 +105,12 @@ def storage(tmp_path: Path) -> Storage:
         slices.pin(storage, f"{plan.name}/collect", plan.after, table.head(storage))
         with ledger.publish(plan.name, "score") as folder:
             talks = [f"{person}-talk-{number}" for person in ("ada", "bob")]
-            turns = [{"conversation_id": t, "message_id": f"{t}-m1", "good": 0.5} for t in talks]
-            write_json(
-                folder / "scored.json",
-                {"turns": turns, "trust": {"ada": 1.0, "bob": 0.5}, "distrusted": ["ada"]},
-            )
+            turns = [
+                {"conversation_id": t, "message_id": f"{t}-m1", "person": t.partition("-")[0], "good": 0.5}
+                for t in talks
+            ]
+            pq.write_table(pa.Table.from_pylist(turns, schema=SCORED_SCHEMA), folder / "turns.parquet")
+            write_json(folder / "scored.json", {"trust": {"ada": 1.0, "bob": 0.5}, "distrusted": ["ada"]})
         training = pa.Table.from_pylist([row("ada", TOKENS), row("bob", [1, 2])], schema=TRAINING_SCHEMA)
         for name in (f"{plan.name}/curate", f"{plan.name}/iterations/1/set"):
             with storage.publish(name) as folder:
@@ -183,9 +185,7 @@ def test_what_comes_back_is_refused_and_what_is_said_later_is_not(storage: Stora
     left = decoded(storage.root)
     assert not any(words in left for words in WORDS)
     append(storage, said("ada", 4, "hello again", "welcome back", "", at=stone.at + 1))
-    assert [c.conversation_id for c in table.read_conversations(storage, 12, table.head(storage))] == [
-        "ada-talk-4"
-    ]
+    assert [c.conversation_id for c in read_conversations(storage, 12, table.head(storage))] == ["ada-talk-4"]
 
 
 def test_asked_over_the_network_it_is_carried_out_between_two_steps(storage: Storage) -> None:
@@ -251,7 +251,8 @@ def test_numbers_of_scores_go_with_their_person(storage: Storage) -> None:
     erasure.erase_user(storage, "ada", 0)
     scored = read_json(storage.path("rounds/0001/score/scored.json"))
     assert scored["trust"] == {"bob": 0.5} and scored["distrusted"] == []
-    assert [t["conversation_id"] for t in scored["turns"]] == ["bob-talk-1"]
+    turns = pq.read_table(storage.path("rounds/0001/score/turns.parquet"))
+    assert turns["conversation_id"].to_pylist() == ["bob-talk-1"]
 
 
 def test_the_log_is_whole_after_an_erasure_and_can_be_compacted(storage: Storage) -> None:
@@ -260,7 +261,7 @@ def test_the_log_is_whole_after_an_erasure_and_can_be_compacted(storage: Storage
     append(storage, said("bob", 3, "back again", "hello", ""))
     assert compact(storage, keep_hours=0).files_after == 1
     assert verify(storage).damages == []
-    assert len(table.read_conversations(storage, 0, table.head(storage))) == 3
+    assert len(read_conversations(storage, 0, table.head(storage))) == 3
     assert not any(words in decoded(storage.root) for words in WORDS)
 
 

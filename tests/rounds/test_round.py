@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 
+from bb3x_ray.data.slices import Slice
 from bb3x_ray.rounds.ledger import Ledger
 from bb3x_ray.rounds.round import RoundPlan, run_round
-from bb3x_ray.schemas.conversation import Conversation
 from bb3x_ray.schemas.errors import UserError
-from bb3x_ray.schemas.learning import Candidate, Scored, Verdict
+from bb3x_ray.schemas.learning import SCORED_SCHEMA, Candidate, Scored, Verdict
 from bb3x_ray.storage import Storage
 
 PLAN = RoundPlan(1, 0, "v0001", "v0002", 0)
@@ -18,15 +18,15 @@ class Notes:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    def collect(self, plan: RoundPlan) -> tuple[Conversation, ...]:
+    def collect(self, plan: RoundPlan) -> Slice:
         self.asked.append("collect")
-        return ()
+        return Slice(Path("slice.parquet"))
 
-    def score(self, plan: RoundPlan, slice_: tuple[Conversation, ...]) -> Scored:
+    def score(self, plan: RoundPlan, slice_: Slice) -> Scored:
         self.asked.append("score")
-        return Scored((), {}, frozenset(), "v0001", {})
+        return Scored(SCORED_SCHEMA.empty_table(), {}, frozenset(), "v0001", {})
 
-    def curate(self, plan: RoundPlan, slice_: tuple[Conversation, ...], scored: Scored) -> str:
+    def curate(self, plan: RoundPlan, slice_: Slice, scored: Scored) -> str:
         self.asked.append("curate")
         return "rounds/0001/curate"
 

@@ -10,12 +10,12 @@ import pytest
 
 from bb3x_ray.data.event_rows import check_event, to_table
 from bb3x_ray.data.ingest import ingest
-from bb3x_ray.data.table import head, read_conversations
+from bb3x_ray.data.table import head
 from bb3x_ray.schemas.conversation import Conversation
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.event import Event
 from bb3x_ray.storage import Storage
-from tests.data.make import said, talk, thumb
+from tests.data.make import read_conversations, said, talk, thumb
 from tests.data.readers.parsed import parsed
 
 

@@ -1,17 +1,45 @@
 """Which conversations a round gets, and what was said of them."""
 
-from bb3x_ray.data.committer import committing
-from bb3x_ray.data.table import collect, head, read_conversations, with_standing_feedback
+from collections.abc import Mapping
+from pathlib import Path
+
+from bb3x_ray.data.collect import NotTaken, Range, collect
+from bb3x_ray.data.late_feedback import feedback_upto
+from bb3x_ray.data.slices import Slice, conversations_of, write
+from bb3x_ray.data.table import head
 from bb3x_ray.schemas.conversation import Conversation
 from bb3x_ray.schemas.event import EVERYTHING, Event
 from bb3x_ray.storage import Storage
-from tests.data.make import said, talk, thumb
+from tests.data.make import commit, read_conversations, said, talk, thumb
 
 
-def commit(storage: Storage, *events: Event) -> int:
-    with committing(storage) as log:
-        log.append(list(events))
-        return log.head
+class Took:
+    """All that a range takes, and what it leaves."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        after: int,
+        upto: int,
+        quiet_before_us: int | None = None,
+        waiting: Mapping[str, int] | None = None,
+    ) -> None:
+        not_taken = NotTaken()
+        range_ = Range(after, upto, quiet_before_us, waiting or {})
+        self.tables = list(collect(storage, range_, not_taken))
+        self.conversations = [c for table in self.tables for c in conversations_of(table)]
+        self.taught_before = {
+            message["message_id"]
+            for table in self.tables
+            for messages in table["messages"].to_pylist()
+            for message in messages
+            if message["taught_before"]
+        }
+        self.waiting, self.left_out = not_taken.waiting, not_taken.left_out
+
+    @property
+    def ids(self) -> list[str]:
+        return sorted(c.conversation_id for c in self.conversations)
 
 
 def texts(conversation: Conversation) -> list[str]:
@@ -44,8 +72,8 @@ def test_every_conversation_is_in_exactly_one_range(storage: Storage) -> None:
     ]
     # c3 went on: its second range gives it whole, and says which turns the first one had.
     assert ids == [["c1", "c2", "c3"], ["c3", "c4"], [], ["c1", "c2", "c3", "c4"]]
-    assert collect(storage, first, second).taught_before == {"c3-m0"}
-    assert collect(storage, 0, first).taught_before == set()
+    assert Took(storage, first, second).taught_before == {"c3-m0"}
+    assert Took(storage, 0, first).taught_before == set()
 
 
 def test_the_same_range_gives_the_same_rows_for_ever(storage: Storage) -> None:
@@ -85,24 +113,32 @@ def test_feedback_that_comes_later_joins_when_the_range_reaches_it(storage: Stor
     assert [(f.rating, f.reasons) for f in conversation.feedback] == [(-1, ("rude",))]
 
 
-def test_a_late_thumb_joins_a_conversation_that_was_given_out_long_ago(storage: Storage) -> None:
-    first = commit(storage, *talk("c"))
-    given_out = read_conversations(storage, 0, first)
+def test_a_late_thumb_joins_a_conversation_that_was_given_out_long_ago(
+    storage: Storage, tmp_path: Path
+) -> None:
+    first = commit(storage, *talk("c"), *talk("silent"))
+    pinned = Slice(tmp_path / "slice.parquet")
+    write(pinned.path, Took(storage, 0, first).tables)
     second = commit(storage, thumb("t", "c-m1", -1))
     third = commit(storage, thumb("t2", "c-m1", 1, at=5))
-    assert [f.rating for f in with_standing_feedback(storage, given_out, first)[0].feedback] == []
-    assert [f.rating for f in with_standing_feedback(storage, given_out, second)[0].feedback] == [-1]
-    assert [f.rating for f in with_standing_feedback(storage, given_out, third)[0].feedback] == [1]
+    fourth = commit(storage, thumb("t3", "c-m1", None, at=6))
+
+    def rated(upto: int) -> list[tuple[str, list[int | None]]]:
+        found = pinned.rated(feedback_upto(storage, upto))
+        return [(c.conversation_id, [f.rating for f in c.feedback]) for c in found]
+
+    assert rated(first) == []
+    assert rated(second) == [("c", [-1])] and rated(third) == [("c", [1])] and rated(fourth) == [("c", [])]
 
 
 def test_a_conversation_that_is_not_quiet_waits_for_a_later_range(storage: Storage) -> None:
     first = commit(storage, *talk("calm", at=10), *talk("busy", at=100))
-    now = collect(storage, 0, first, quiet_before_us=50)
-    assert [c.conversation_id for c in now.conversations] == ["calm"]
+    now = Took(storage, 0, first, quiet_before_us=50)
+    assert now.ids == ["calm"]
     assert now.waiting == {"busy": 0}
     second = commit(storage, *talk("next", at=120))
-    later = collect(storage, first, second, 200, now.waiting)
-    assert [c.conversation_id for c in later.conversations] == ["busy", "next"]
+    later = Took(storage, first, second, 200, now.waiting)
+    assert later.ids == ["busy", "next"]
     assert later.waiting == {} and later.taught_before == set()
 
 
@@ -116,8 +152,8 @@ def test_without_consent_or_text_a_conversation_is_left_out_and_counted(storage:
         said("changed", 0, "words"),
         said("changed", 1, "words", consent="none"),
     )
-    found = collect(storage, 0, upto)
-    assert [c.conversation_id for c in found.conversations] == ["yes"]
+    found = Took(storage, 0, upto)
+    assert found.ids == ["yes"]
     assert found.left_out == {"no_consent": 2, "no_text": 1}
 
 
@@ -134,11 +170,19 @@ def test_consent_that_was_taken_back_keeps_a_conversation_out_of_later_ranges(st
     assert len(read_conversations(storage, 0, upto)) == 3
     withdrawn = commit(storage, consent("a", "c1", "none", 10), consent("b", "c2", "none", 10))
     again = commit(storage, consent("d", "c2", "store", 11), consent("e", "c2", "none", 9))
-    found = collect(storage, 0, again)
-    assert [c.conversation_id for c in found.conversations] == ["c2", "c3"]
+    found = Took(storage, 0, again)
+    assert found.ids == ["c2", "c3"]
     assert found.left_out == {"consent_withdrawn": 1}
     assert len(read_conversations(storage, 0, upto)) == 3, "the same range gives the same rows for ever"
     assert len(read_conversations(storage, 0, withdrawn)) == 1
+
+
+def test_nobody_speaks_for_the_consent_of_others(storage: Storage) -> None:
+    commit(storage, *talk("c1"), *talk("c2"), consent("a", "c1", "none", 10))
+    upto = commit(
+        storage, consent("b", "c1", "store", 11, person="bob"), consent("d", "c2", "none", 11, person="bob")
+    )
+    assert Took(storage, 0, upto).ids == ["c2"]
 
 
 def test_everything_a_person_said_is_taken_back_at_once(storage: Storage) -> None:

@@ -1,0 +1,30 @@
+"""What stands of all feedback by now: thumbs that came after their message was pinned count too."""
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from bb3x_ray.data.standing import SIDE_COLUMNS, standing_feedback
+from bb3x_ray.data.table import open_table, scan
+from bb3x_ray.schemas.conversation import Feedback
+from bb3x_ray.storage import Storage
+
+
+def feedback_upto(storage: Storage, upto_seq: int) -> Mapping[str, tuple[Feedback, ...]]:
+    """message id -> the latest feedback of each person about it, committed up to `upto_seq`; () where all of
+    it was taken back. The log only grows, so the same `upto_seq` gives the same answer for ever."""
+    table = open_table(storage)
+    if table is None:
+        return {}
+    keep = (ds.field("kind") == "feedback") & (ds.field("commit_seq") <= upto_seq)
+    rows = scan(storage, table, SIDE_COLUMNS, keep)
+    ids = pc.unique(rows["message_id"])
+    standing = standing_feedback(pa.chunked_array([ids]), rows)
+    return {
+        message_id: tuple(
+            Feedback(**{**one, "message_id": message_id, "reasons": tuple(one["reasons"])}) for one in said
+        )
+        for message_id, said in zip(ids.to_pylist(), standing.to_pylist(), strict=True)
+    }

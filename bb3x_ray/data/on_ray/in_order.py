@@ -1,0 +1,35 @@
+"""The same work on many numbers, on all cores of a cluster; what comes of it, in order."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any, TypeVar
+
+import ray
+
+from bb3x_ray.data.on_ray import tasks_at_once
+
+T = TypeVar("T")
+
+
+def on_all_cores(work: Callable[[int], T], count: int) -> Iterator[T]:
+    """work(0), work(1) … work(count - 1), as `map` gives them; here, where there is one number only.
+
+    As many tasks as there are cores are under way, and as many results wait; one that dies is repeated.
+    Ray must be running, and every node must reach what `work` reads.
+    """
+    if count < 2:
+        yield from map(work, range(count))
+        return
+    known: Any = ray.put(work)
+    numbers = iter(range(count))
+    at_once = tasks_at_once()
+    under_way: deque[Any] = deque(_do.remote(known, number) for number in islice(numbers, 2 * at_once))
+    while under_way:
+        yield ray.get(under_way.popleft())
+        under_way.extend(_do.remote(known, number) for number in islice(numbers, 1))
+
+
+@ray.remote(num_cpus=1, max_retries=3)
+def _do(work: Callable[[int], T], number: int) -> T:
+    return work(number)
