@@ -20,7 +20,7 @@ def main() -> None:
     options = _options()
     console = Console()
     if not console.is_terminal:
-        console = Console(width=120)  # a table that goes into a file is not squeezed
+        console = Console(width=140)  # a table that goes into a file is not squeezed
     if options.measure == "growth":
         failed = growth.grow(_plan(options), console)
     else:

@@ -30,7 +30,12 @@ def measure(folder: Path, root: Path, repeats: int, seconds: float = 60.0) -> Fo
         also={
             f"{way}_{name}": _median(runs[way], name)
             for way in WAYS
-            for name in ("p50_ms", "p99_ms", "max_ms", "per_second", "lost", "doubled", "sync_p99_ms")
+            for name in ("p50_ms", "p99_ms", "max_ms", "per_second", "sync_p99_ms")
+        }
+        | {
+            f"{way}_{name}": float(sum(getattr(run, name) for run in runs[way]))
+            for way in WAYS
+            for name in ("refused", "lost", "doubled")
         },
     )
 

@@ -78,7 +78,7 @@ def watched(call: Callable[[], T]) -> tuple[T, Measured]:
     return value, Measured(timer() - began, cpu, watch.peak, {})
 
 
-def _kill(process: "subprocess.Popen[str]") -> None:
+def _kill(process: "subprocess.Popen[bytes]") -> None:
     """The arm and everything that it started."""
     for pid in _family(process.pid):
         with suppress(ProcessLookupError):

@@ -1,8 +1,8 @@
 """How the measures grow with the deployment: the same ones at several sizes, in a table and a plot.
 
 Nothing may grow faster than its input. Between two neighbouring sizes the exponent k of time ~ utterances^k
-is told, without what does not depend on the size (`Found.start_seconds`); one curve through four points
-would hide where it bends.
+is told, without what does not depend on the size (`Found.start_seconds`), and what a further utterance cost,
+which no fixed cost touches. One curve through four points would hide where it bends.
 """
 
 import shutil
@@ -47,38 +47,38 @@ class Plan:
 
 def grow(plan: Plan, console: Console) -> list[str]:
     """Measure, print and draw. Returns what failed: a failure costs its own result only."""
-    failed = []
+    known = results.read(plan.results) if plan.keep else []
+    found = [result for result in known if result.processor == results.processor()]
+    failed: list[str] = []
     try:
         for size in sorted(plan.sizes):
-            failed += _at_size(plan, size, console)
+            _at_size(plan, size, found, failed, console)
             shutil.rmtree(plan.stores, ignore_errors=True)  # the next one needs the disk
     finally:
         shutil.rmtree(plan.stores, ignore_errors=True)
-    found = curves(results.read(plan.results), plan.sizes, plan.names)
-    if found:
-        console.print(table(found))
-        console.print(table_of("growth", goals(found)))
-        growth_plot.draw(found, plan.plot)
+    drawn = curves(found, plan.sizes, plan.names)
+    if drawn:
+        console.print(table(drawn))
+        console.print(table_of("growth", goals(drawn)))
+        growth_plot.draw(drawn, plan.plot)
         console.print(f"drawn: {plan.plot}", highlight=False, soft_wrap=True)
     return failed
 
 
-def _at_size(plan: Plan, size: int, console: Console) -> list[str]:
-    known = results.latest(results.read(plan.results)) if plan.keep else {}
-    here = {key for key, result in known.items() if result.processor == results.processor()}
+def _at_size(plan: Plan, size: int, found: list[Result], failed: list[str], console: Console) -> None:
+    """What `found` lacks at this size is added to it, or to `failed`."""
+    known = results.latest(found)
     folder, root = plan.deployments / f"deployment-{size}", plan.stores / f"store-{size}"
-    missing = [name for name in plan.names if (name, size) not in here]
-    failed = []
-    for name in missing:
+    for name in [name for name in plan.names if (name, size) not in known]:
         console.print(f"{name} of {size} conversations …", highlight=False)
         try:
-            deployment.write(folder, size)
+            if len(list(folder.glob("chunk_*.jsonl"))) < deployment.CHUNKS:
+                deployment.write(folder, size)
             root.parent.mkdir(parents=True, exist_ok=True)
-            measures.run(name, size, folder, root, plan.repeats, plan.results)
+            found.append(measures.run(name, size, folder, root, plan.repeats, plan.results)[1])
         except Exception as error:  # told here and at the end; what the others found is not lost
             traceback.print_exc()
             failed.append(f"{name} of {size} conversations: {type(error).__name__}: {error}")
-    return failed
 
 
 def curves(found: Sequence[Result], sizes: Sequence[int], names: Sequence[str]) -> dict[str, list[Result]]:
@@ -93,6 +93,11 @@ def exponents(curve: Sequence[Result]) -> list[float]:
     return [log(_work(b) / _work(a)) / log(b.utterances / a.utterances) for a, b in pairwise(curve)]
 
 
+def marginal(curve: Sequence[Result]) -> list[float]:
+    """[sizes - 1] microseconds that each utterance cost which the larger one of two neighbours has more."""
+    return [1e6 * (b.seconds - a.seconds) / (b.utterances - a.utterances) for a, b in pairwise(curve)]
+
+
 def _work(result: Result) -> float:
     """Seconds that depend on the size."""
     return max(result.seconds - result.start_seconds, 1e-3)
@@ -100,13 +105,15 @@ def _work(result: Result) -> float:
 
 def table(found: dict[str, list[Result]]) -> Table:
     made = Table(title="growth")
-    for name in ("measure", "conversations", "utterances", "s", "start, s", "µs an utterance", "CPU µs"):
-        made.add_column(name, justify="left" if name == "measure" else "right")
-    for name in ("exponent", "peak GiB", "ratio"):
+    made.add_column("measure")
+    for name in ("conversations", "utterances", "s", "start, s", "µs each", "CPU µs"):
+        made.add_column(name, justify="right")
+    for name in ("exponent", "µs a further", "peak GiB", "ratio"):
         made.add_column(name, justify="right")
     for name, curve in found.items():
         slopes = ["", *(f"{slope:.2f}" for slope in exponents(curve))]
-        for result, slope in zip(curve, slopes, strict=True):
+        costs = ["", *(f"{cost:.2f}" for cost in marginal(curve))]
+        for result, slope, cost in zip(curve, slopes, costs, strict=True):
             each = 1e6 / result.utterances
             made.add_row(
                 name,
@@ -117,6 +124,7 @@ def table(found: dict[str, list[Result]]) -> Table:
                 f"{_work(result) * each:.2f}",
                 f"{result.cpu_seconds * each:.2f}",
                 slope,
+                cost,
                 f"{result.peak_bytes / 2**30:.2f}",
                 "" if result.ratio is None else f"{result.ratio:.3g}",
             )
