@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from bb3x_ray.schemas.errors import UserError
 from benchmarks.data import deployment, growth, measures
 from benchmarks.data.goals import table_of
 
@@ -21,10 +22,15 @@ def main() -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)  # a table that goes into a file is not squeezed
-    if options.measure == "growth":
-        failed = growth.grow(_plan(options), console)
-    else:
-        failed = _measure(options, console)
+    try:
+        failed = (
+            growth.grow(_plan(options), console)
+            if options.measure == "growth"
+            else _measure(options, console)
+        )
+    except UserError as error:
+        console.print(f"bench-data: {error}", style="red", highlight=False, soft_wrap=True)
+        raise SystemExit(2) from None
     for one in failed:
         console.print(f"bench-data: failed: {one}", style="red", highlight=False, soft_wrap=True)
     if failed:
