@@ -56,7 +56,7 @@ test-slow: setup-dev ## the tests that take longer: every ZeRO stage, precision 
 bench-train: .venv/.bench ## a training step beside its peers: about half an hour, alone on the machine
 	$(BIN)/python -m benchmarks.train $(ARGS)
 
-bench-data: .venv/.bench ## the log at BlenderBot 3x's size: 6.2 million utterances, about 10 GB of disk
+bench-data: setup-dev .venv/.bench ## the log at BlenderBot 3x's size: 6.2 million utterances, about 10 GB of disk; ARGS="growth" draws how it grows
 	$(BIN)/python -m benchmarks.data $(ARGS)
 
 .venv/.bench: .venv/.run

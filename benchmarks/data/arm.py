@@ -2,16 +2,20 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 _EVERY_SECONDS = 0.5
+LIMIT_SECONDS = 1200.0  # an arm at full size takes one or two minutes, the slowest should take five
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +30,60 @@ class Measured:
     said: dict[str, Any]
 
 
-def run(module: str, *arguments: str) -> Measured:
-    """`python -m MODULE ARGUMENTS…`, which prints its `seconds`, and what else it has to say, as JSON."""
+class ArmFailed(Exception):
+    """An arm ended with an error, said nothing, or took too long."""
+
+
+def run(module: str, *arguments: str, limit_seconds: float = LIMIT_SECONDS) -> Measured:
+    """`python -m MODULE ARGUMENTS…`, which prints its `seconds`, and what else it has to say, as JSON.
+
+    Raises ArmFailed; after `limit_seconds` the arm and all below it are killed.
+    """
     with tempfile.TemporaryFile("w+") as out:
         process = subprocess.Popen([sys.executable, "-m", module, *arguments], stdout=out, env=_environment())
         watch = _Watch(process.pid)
         watch.start()
-        code = process.wait()
-        watch.stop()
+        try:
+            code = process.wait(limit_seconds)
+        except subprocess.TimeoutExpired:
+            _kill(process)
+            raise ArmFailed(f"{module} took more than {limit_seconds:.0f} s") from None
+        except BaseException:
+            _kill(process)
+            raise
+        finally:
+            watch.stop()
         out.seek(0)
         lines = out.read().splitlines()
     if code or not lines:
-        raise SystemExit(f"bench-data: {module} failed ({code})")
+        raise ArmFailed(f"{module} failed ({code})")
     said = json.loads(lines[-1])
     return Measured(said["seconds"], sum(watch.cpu.values()), watch.peak, said)
+
+
+T = TypeVar("T")
+
+
+def watched(call: Callable[[], T]) -> tuple[T, Measured]:
+    """What `call` returns, and what this process and all below it took meanwhile."""
+    before = _family(os.getpid())
+    watch = _Watch(os.getpid(), every_seconds=_EVERY_SECONDS * 4)  # an arm's own looks closer
+    watch.start()
+    began = timer()
+    try:
+        value = call()
+    finally:
+        watch.stop()
+    cpu = sum(seconds - before.get(pid, 0.0) for pid, seconds in watch.cpu.items())
+    return value, Measured(timer() - began, cpu, watch.peak, {})
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    """The arm and everything that it started."""
+    for pid in _family(process.pid):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
 
 
 def _environment() -> dict[str, str]:
@@ -49,8 +93,8 @@ def _environment() -> dict[str, str]:
 class _Watch:
     """Looks at a process and all its descendants now and then."""
 
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
+    def __init__(self, pid: int, every_seconds: float = _EVERY_SECONDS) -> None:
+        self._pid, self._every_seconds = pid, every_seconds
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
         self.peak = 0
@@ -68,7 +112,7 @@ class _Watch:
             family = _family(self._pid)
             self.cpu |= family
             self.peak = max(self.peak, sum(map(_pss, family)))
-            self._done.wait(_EVERY_SECONDS)
+            self._done.wait(self._every_seconds)
 
 
 def _family(pid: int) -> dict[int, float]:

@@ -12,9 +12,11 @@ def main(folder: str, root: str, how: str = "") -> None:
     from bb3x_ray.data.ingest import ingest
     from bb3x_ray.storage import Storage
 
+    started = timer() - began
     done = ingest(Storage(root), folder, "bb3", by_tasks=True if how == "tasks" else None)
     seconds = timer() - began
-    report(seconds, **{key: value for key, value in asdict(done).items() if key != "rejected"})
+    said = {key: value for key, value in asdict(done).items() if key != "rejected"}
+    report(seconds, start_seconds=started, **said)
 
 
 if __name__ == "__main__":
