@@ -12,6 +12,7 @@ from bb3x_ray.classify.encoder import load_encoder
 from bb3x_ray.classify.pair_logistic import PairLogistic
 from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.config import AnswersConfig, Config
+from bb3x_ray.data.slices import Slice, to_table, write
 from bb3x_ray.data.training_rows import talk_rows
 from bb3x_ray.language.chat_template import Turn, prompt_ids
 from bb3x_ray.language.generation import Decoding
@@ -94,6 +95,8 @@ def test_iterations_stop_when_people_surprise_the_model(
         }
     )
     said: list[str] = []
+    slice_ = Slice(storage.path("slice.parquet"))
+    write(slice_.path, [to_table(TALKS)])
     training = Training(
         storage,
         models,
@@ -101,7 +104,8 @@ def test_iterations_stop_when_people_surprise_the_model(
         Metrics(storage.path("metrics"), config.metrics, "t"),
         PLAN,
         reward,
-        TALKS,
+        slice_,
+        lambda person: True,
         lambda: [],
         PROBE,
         said.append,
