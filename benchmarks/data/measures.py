@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.data import acknowledged, arm, ingest, stores, view
+from benchmarks.data import acknowledged, arm, curation, ingest, stores, view
 from benchmarks.data.arm import Measured
 from benchmarks.data.goals import Goal
 from benchmarks.data.results import Found, Result, append, result_of
@@ -20,6 +20,7 @@ Measure = Callable[[Path, Path, int], Found | list[Goal]]
 MEASURES: dict[str, Measure] = {
     "ingest": ingest.measure,
     "view": view.measure,
+    "curation": curation.measure,
     "acks": acknowledged.measure,
 }
 # Those that depend on how large the deployment is.
