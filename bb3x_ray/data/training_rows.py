@@ -94,7 +94,7 @@ class TrainingRows:
     def _windows(
         self, tokenizer: PreTrainedTokenizerBase, conversation: Conversation, marks: Marks, known: Words
     ) -> tuple[list[Window], list[int]]:
-        messages = conversation.messages
+        messages = conversation.messages[: max(marks) + 1]  # what comes later is rendered behind them
 
         def render_from(first: int) -> Rendered:
             rendered = render(tokenizer, turns_of(messages[first:], self.system_prompt), known)

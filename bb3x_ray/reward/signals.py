@@ -28,14 +28,16 @@ def context_text(before: Sequence[Message]) -> str:
     Newest first, because encoders cut long texts at their end, and what a reply answers matters most.
     Neighbouring messages of one side are one turn.
     """
-    turns: list[tuple[bool, str]] = []
-    for message in before:
-        text = " ".join(message.text.split())
-        if turns and turns[-1][0] == message.author.is_person:
-            turns[-1] = (turns[-1][0], f"{turns[-1][1]} {text}".strip())
-        else:
-            turns.append((message.author.is_person, text))
-    return "\n".join(text for _, text in reversed(turns[-2:]))
+    turns: list[list[str]] = []
+    side: bool | None = None
+    for message in reversed(before):
+        if message.author.is_person != side:
+            if len(turns) == 2:
+                break
+            side = message.author.is_person
+            turns.append([])
+        turns[-1].append(message.text)
+    return "\n".join(" ".join(" ".join(reversed(texts)).split()) for texts in turns)
 
 
 def thumbs_of(conversation: Conversation) -> dict[str, int]:

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-_EVERY_SECONDS = 0.5
+_EVERY_SECONDS = 1.0  # reading how much memory is shared takes the kernel a while
 LIMIT_SECONDS = 1200.0  # an arm at full size takes one or two minutes, the slowest should take five
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """cpu_seconds  of all processes, to a quarter of a second each; what else runs hardly matters to it
+    """cpu_seconds  of all processes, to half a second each; what else runs hardly matters to it
     peak_bytes   the highest sum of proportional set sizes: what processes share counts once
     """
 
