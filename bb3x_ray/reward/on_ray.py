@@ -84,19 +84,20 @@ def score_turns(turns: pa.Table, reward_folder: Path, encoder: str, config: Rewa
     if not turns.num_rows:
         return SCORED_SCHEMA.empty_table()
     arguments = {"reward_folder": str(reward_folder), "encoder": encoder}
-    return _scored(lambda: ray.data.from_arrow(turns), ScoreActor, arguments, BATCH, config)
+    scored = _scored(lambda: ray.data.from_arrow(turns), ScoreActor, arguments, BATCH, config)
+    return pa.concat_tables(scored)
 
 
 def score_groups(
     turns_of: TurnsOf, groups: int, reward_folder: Path, encoder: str, config: RewardConfig
-) -> pa.Table:
-    """The same for the turns of all groups; each actor reads its own, so every node must reach them."""
-    if not groups:
-        return SCORED_SCHEMA.empty_table()
+) -> Iterator[pa.Table]:
+    """The same for the turns of all groups, a table after the other; each actor reads its own groups, so
+    every node must reach them."""
     arguments = {"reward_folder": str(reward_folder), "encoder": encoder, "turns_of": turns_of}
-    return _scored(
-        lambda: ray.data.range(groups, override_num_blocks=groups), ScoreGroups, arguments, 1, config
-    )
+    if groups:
+        yield from _scored(
+            lambda: ray.data.range(groups, override_num_blocks=groups), ScoreGroups, arguments, 1, config
+        )
 
 
 def _scored(
@@ -105,7 +106,7 @@ def _scored(
     arguments: dict[str, Any],
     batch_size: int,
     config: RewardConfig,
-) -> pa.Table:
+) -> Iterator[pa.Table]:
     with ray.data.DataContext.current(_context()):
         scored = dataset().map_batches(
             actor,
@@ -115,10 +116,9 @@ def _scored(
             batch_format="pyarrow",
             num_cpus=config.num_cpus,
         )
-        tables: Any = scored.iter_batches(batch_size=None, batch_format="pyarrow")
-        # Of an actor that had nothing to score come blocks without columns.
-        kept = (table.cast(SCORED_SCHEMA) for table in tables if len(table))
-        return pa.concat_tables([SCORED_SCHEMA.empty_table(), *kept])
+    tables: Any = scored.iter_batches(batch_size=None, batch_format="pyarrow")
+    # Of an actor that had nothing to score come blocks without columns.
+    yield from (table.cast(SCORED_SCHEMA) for table in tables if len(table))
 
 
 def _context() -> ray.data.DataContext:

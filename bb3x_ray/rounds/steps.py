@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bb3x_ray.classify.encoder import load_encoder
@@ -31,11 +32,19 @@ from bb3x_ray.rounds.judging import Judging, is_judges_person
 from bb3x_ray.rounds.ledger import Ledger
 from bb3x_ray.rounds.material import Material
 from bb3x_ray.rounds.round import RoundPlan
+from bb3x_ray.rounds.told import told
 from bb3x_ray.rounds.training import Training
 from bb3x_ray.rounds.turns_of_slice import TurnsOfSlice
 from bb3x_ray.schemas.conversation import Conversation
 from bb3x_ray.schemas.errors import UserError
-from bb3x_ray.schemas.learning import TRAINING_SCHEMA, Candidate, CurationReport, Scored, Verdict
+from bb3x_ray.schemas.learning import (
+    SCORED_SCHEMA,
+    TRAINING_SCHEMA,
+    Candidate,
+    CurationReport,
+    Scored,
+    Verdict,
+)
 from bb3x_ray.storage import Storage, read_json, write_json
 
 Say = Callable[[str], None]
@@ -140,7 +149,10 @@ class RoundSteps:
             with self.rewards.publish(version, lineage, reward_card(report, version)) as folder:
                 model.save(folder)
         turns_of = TurnsOfSlice(slice_, trust.distrusted, self._left_to_the_judge(slice_))
-        turns = score_groups(turns_of, slice_.groups, self.rewards.folder(version), config.encoder, config)
+        scored = score_groups(turns_of, slice_.groups, self.rewards.folder(version), config.encoder, config)
+        count = slices.info(self.storage, f"{plan.name}/collect").bot_turns
+        tables = told(scored, count, self.say, "score: {} of {} replies", len)
+        turns = pa.concat_tables([SCORED_SCHEMA.empty_table(), *tables])
         report = {k: v for k, v in self.rewards.lineage(version).items() if isinstance(v, float)}
         return Scored(turns, trust.trust, trust.distrusted, version, report)
 
@@ -190,7 +202,9 @@ class RoundSteps:
                 plan.seed,
                 file.write_table,
                 self._learns,
-                on_all_cores,
+                lambda rows_of, groups: told(
+                    on_all_cores(rows_of, groups), groups, self.say, "curate: {} of {} groups"
+                ),
             )
         if not report.imitate + report.avoid + report.human_rows:
             raise UserError(

@@ -11,6 +11,7 @@ from bb3x_ray.language.chat_template import (
     Turn,
     check_template,
     end_of_turn_id,
+    known_words,
     plain_ids,
     prompt_ids,
     render,
@@ -105,6 +106,16 @@ def test_an_ordinary_text_is_tokenised_as_ever(tiny_model: Path) -> None:
     tokenizer = tokenizer_with(tiny_model, CHATML)
     text = "Hello, how are you? 日本語 <b>"
     assert plain_ids(tokenizer, text) == tokenizer.encode(text, add_special_tokens=False)
+
+
+@pytest.mark.parametrize("style", GOOD)
+def test_words_that_were_tokenised_together_are_rendered_the_same(tiny_model: Path, style: str) -> None:
+    tokenizer = tokenizer_with(tiny_model, GOOD[style])
+    texts = ["Hello", " tea? ", "", "<|im_end|>", "a <|im_start|>user b", "🙂 ok", "I do.\n\nYou?", "Hello"]
+    talk = [Turn("user" if i % 2 == 0 else "assistant", text) for i, text in enumerate(texts)]
+    known = known_words(tokenizer, texts)
+    assert known == {text.strip(): plain_ids(tokenizer, text.strip()) for text in texts if text.strip()}
+    assert render(tokenizer, talk, known) == render(tokenizer, talk)
 
 
 def test_added_white_space_is_no_control_token(tiny_model: Path) -> None:

@@ -68,13 +68,13 @@ def test_a_slice_is_scored_group_by_group_as_its_turns_are(
     slice_ = Slice(tmp_path / "slice.parquet")
     write(slice_.path, [to_table(talks(50))], group=16)
     turns_of = TurnsOfSlice(slice_, frozenset({"p0"}), frozenset({"p1"}))
-    scored = score_groups(turns_of, slice_.groups, reward, "minilm", CONFIG)
+    scored = pa.concat_tables(score_groups(turns_of, slice_.groups, reward, "minilm", CONFIG))
     kept = [c for c in talks(50) if c.person != "p1"]
     at_once = score_turns(turns_table(kept, frozenset({"p0"})), reward, "minilm", CONFIG)
     assert scored.drop_columns("good") == at_once.drop_columns("good") and len(scored) == len(kept) == 33
     assert scored["good"].to_pylist() == pytest.approx(at_once["good"].to_pylist(), abs=1e-5)
     nobody = TurnsOfSlice(slice_, frozenset(), frozenset({"p0", "p1", "p2"}))
-    assert len(score_groups(nobody, slice_.groups, reward, "minilm", CONFIG)) == 0
+    assert list(score_groups(nobody, slice_.groups, reward, "minilm", CONFIG)) == []
 
 
 def test_rows_of_groups_are_the_same_on_all_cores(
@@ -101,7 +101,7 @@ def test_rows_of_groups_are_the_same_on_all_cores(
 
 
 def test_an_error_in_a_task_is_told_as_it_was(ray_cluster: None) -> None:
-    with pytest.raises(UserError, match="number 3"):
+    with pytest.raises(UserError, match=r"^number 3 is refused$"):
         list(on_all_cores(_refuse_three, 6))
 
 

@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 import ray
+import ray.exceptions
 
 from bb3x_ray.data.on_ray import tasks_at_once
 
@@ -26,8 +27,16 @@ def on_all_cores(work: Callable[[int], T], count: int) -> Iterator[T]:
     at_once = tasks_at_once()
     under_way: deque[Any] = deque(_do.remote(known, number) for number in islice(numbers, 2 * at_once))
     while under_way:
-        yield ray.get(under_way.popleft())
+        yield _result(under_way.popleft())
         under_way.extend(_do.remote(known, number) for number in islice(numbers, 1))
+
+
+def _result(reference: Any) -> Any:
+    """What a task returned. Raises what it raised, without the traceback that Ray adds to its words."""
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
 
 
 @ray.remote(num_cpus=1, max_retries=3)
