@@ -343,8 +343,11 @@ def _save_scored(scored: Scored, folder: Path) -> None:
 
 
 def _load_scored(folder: Path) -> Scored:
-    row = read_json(folder / "scored.json")
-    return Scored(
-        pq.read_table(folder / "turns.parquet"),
-        **{**row, "distrusted": frozenset(row["distrusted"])},
-    )
+    """Raises UserError for what versions before 0.3 wrote."""
+    turns, row = folder / "turns.parquet", read_json(folder / "scored.json")
+    if not turns.is_file():
+        raise UserError(
+            f"{folder} was written by an earlier version of bb3x-ray: remove it, and the steps of its round "
+            "that came after it, to make them anew."
+        )
+    return Scored(pq.read_table(turns), **{**row, "distrusted": frozenset(row["distrusted"])})
