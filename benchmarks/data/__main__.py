@@ -1,4 +1,4 @@
-"""The log at the size of a deployment: `python -m benchmarks.data generate | ingest`.
+"""The log at the size of a deployment: `python -m benchmarks.data generate | ingest | view`.
 
 Each measure is a subcommand; they share the deployment that `generate` writes once.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.data import deployment, ingest
+from benchmarks.data import deployment, ingest, view
 from benchmarks.data.goals import Goal, table_of
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +20,14 @@ def _ingest(options: argparse.Namespace, folder: Path, aside: Path) -> list[Goal
     return ingest.measure(folder, aside, options.repeats)
 
 
-MEASURES: dict[str, Callable[[argparse.Namespace, Path, Path], list[Goal]]] = {"ingest": _ingest}
+def _view(options: argparse.Namespace, folder: Path, aside: Path) -> list[Goal]:
+    return view.measure(folder, aside, options.repeats)
+
+
+MEASURES: dict[str, Callable[[argparse.Namespace, Path, Path], list[Goal]]] = {
+    "ingest": _ingest,
+    "view": _view,
+}
 
 
 def main() -> None:
