@@ -168,11 +168,13 @@ def test_contexts_short_and_long_beginning_anywhere_are_the_texts_joined(
         )
 
 
+@pytest.mark.parametrize("group_rows", [1_000_000, 10])  # row groups are decoded whole, or by batches
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_any_number_of_threads_gives_the_same_in_the_same_order(
-    released: Storage, threads: int, monkeypatch: pytest.MonkeyPatch
+    released: Storage, threads: int, group_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bb3x_ray.data.shard.BATCH_ROWS", 100)
+    monkeypatch.setattr("bb3x_ray.data.shard._GROUP_ROWS", group_rows)
     left_out: Counter[str] = Counter()
     expected: Counter[str] = Counter()
     found = view_of(released, "bot-crowd", threads=threads, left_out=left_out)
