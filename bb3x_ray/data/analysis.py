@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from bb3x_ray.data.consented import first_rows
 from bb3x_ray.data.label_info import has_key, thumbs, tripped
-from bb3x_ray.data.shards import shards
+from bb3x_ray.data.shards import each, plan_shards
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.storage import Storage
 
@@ -181,9 +181,9 @@ def _thumb_shares(found: Counter[str]) -> dict[str, Any]:
 def analyze(storage: Storage, upto_seq: int | None = None) -> Analysis:
     """Raises UserError for an empty log."""
     found = Analysis()
-    for rows in shards(storage, _COLUMNS, upto_seq, _KINDS):
-        if len(rows):
-            _add(found, rows)
+    for seen in each(plan_shards(storage, _COLUMNS, upto_seq, _KINDS), _searched):
+        if len(seen.rows):
+            _add(found, seen)
     if not found.conversations:
         raise UserError(
             f"the interaction log under {storage.root} is empty: let people talk first, or bring recorded "
@@ -192,7 +192,30 @@ def analyze(storage: Storage, upto_seq: int | None = None) -> Analysis:
     return found
 
 
-def _add(found: Analysis, rows: pa.Table) -> None:
+@dataclass(frozen=True, slots=True)
+class _Searched:
+    """Whole conversations, and what is found by a search of all their words: on several threads.
+
+    trips, annotated  [N] see `tripped`
+    crowd             rows that crowdworkers annotated
+    words             [N] words of the text
+    """
+
+    rows: pa.Table
+    trips: np.ndarray
+    annotated: np.ndarray
+    crowd: np.ndarray
+    words: pa.ChunkedArray
+
+
+def _searched(rows: pa.Table) -> _Searched:
+    crowd = np.flatnonzero(has_key(rows["details"], "mturk"))
+    words = pc.count_substring_regex(rows["text"], r"\S+")
+    return _Searched(rows, *tripped(rows["details"]), crowd, words)
+
+
+def _add(found: Analysis, seen: _Searched) -> None:
+    rows = seen.rows
     starts = first_rows(rows["conversation_id"])
     sizes = np.diff(np.append(starts, len(rows)))
     human = pc.equal(rows["author_kind"], "person").to_numpy()
@@ -205,21 +228,21 @@ def _add(found: Analysis, rows: pa.Table) -> None:
     found.messages.update({"human": int(human.sum()), "bot": int((~human).sum())})
     found.without_text += rows["text"].null_count
     found.turns.update(sizes.tolist())
-    talk = _safety(found, rows["details"], human, starts)
+    talk = _safety(found, seen, human, starts)
     found.talk.update(talk.tolist())
     people = np.array(first["person"].to_pylist(), dtype=object)
     found.adversarial_people.update(people[talk == "adversarial"])
     found.annotated_people.update(people[talk != "unknown"])
     _add_thumbs(found, rows, thumb)
-    _add_quality(found, rows, np.repeat(talk, sizes), side, thumb)
+    _add_quality(found, seen, np.repeat(talk, sizes), side, thumb)
     _add_ratings(found, first["annotation"], np.repeat(np.arange(len(starts)), sizes), thumb)
-    _add_lengths(found, rows["text"], human)
+    _add_lengths(found, seen.words, human)
     _add_times(found, rows["at"].to_numpy(), starts)
 
 
-def _safety(found: Analysis, details: pa.ChunkedArray, human: np.ndarray, starts: np.ndarray) -> np.ndarray:
+def _safety(found: Analysis, seen: _Searched, human: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """[conversations] kind of talk."""
-    trips, annotated = tripped(details)
+    trips, annotated = seen.trips, seen.annotated
     for side, mask in (("human", human), ("bot", ~human)):
         count = found.unsafe.setdefault(side, Counter())
         count.update(unsafe=int(trips[mask].sum()), annotated=int(annotated[mask].sum()))
@@ -243,11 +266,11 @@ def _add_thumbs(found: Analysis, rows: pa.Table, thumb: np.ndarray) -> None:
 
 
 def _add_quality(
-    found: Analysis, rows: pa.Table, talk: np.ndarray, side: np.ndarray, thumb: np.ndarray
+    found: Analysis, seen: _Searched, talk: np.ndarray, side: np.ndarray, thumb: np.ndarray
 ) -> None:
     """Crowdworkers' annotations: {annotation: number}, in shares of a message's numbers."""
-    annotated = np.flatnonzero(has_key(rows["details"], "mturk"))
-    for place, details in zip(annotated, rows["details"].take(pa.array(annotated)).to_pylist(), strict=True):
+    about = seen.rows["details"].take(pa.array(seen.crowd)).to_pylist()
+    for place, details in zip(seen.crowd, about, strict=True):
         shares = _crowd_shares(json.loads(details)["mturk"])
         if not shares:
             continue
@@ -286,8 +309,7 @@ def _agree(found: Analysis, thumbs: str, other: str, agrees: bool) -> None:
     found.agreement.setdefault(f"{thumbs} / {other}", Counter()).update(agrees=int(agrees), total=1)
 
 
-def _add_lengths(found: Analysis, texts: pa.ChunkedArray, human: np.ndarray) -> None:
-    words = pc.count_substring_regex(texts, r"\S+")
+def _add_lengths(found: Analysis, words: pa.ChunkedArray, human: np.ndarray) -> None:
     for side, mask in (("human", human), ("bot", ~human)):
         for entry in words.filter(pa.array(mask)).drop_null().value_counts().to_pylist():
             found.words[side][entry["values"]] += entry["counts"]

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bb3x_ray.data.consented import consented, first_rows
-from bb3x_ray.data.shard import iter_shard
+from bb3x_ray.data.shard import each
 from bb3x_ray.data.shards import plan_shards
 from bb3x_ray.storage import Storage
 
@@ -103,11 +103,10 @@ def collect(storage: Storage, range_: Range, not_taken: NotTaken) -> Iterator[pa
     plan = plan_shards(
         storage, COLUMNS, range_.upto_seq, KINDS, after_seq=range_.after_seq, also=range_.waiting
     )
-    for shard in plan:
-        for rows in iter_shard(shard):
-            taken = _taken(rows.combine_chunks(), range_, not_taken)
-            if len(taken):
-                yield _by_conversation(taken)
+    for rows in each(plan, pa.Table.combine_chunks):
+        taken = _taken(rows, range_, not_taken)
+        if len(taken):
+            yield _by_conversation(taken)
 
 
 def _taken(rows: pa.Table, range_: Range, not_taken: NotTaken) -> pa.Table:

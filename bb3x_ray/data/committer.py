@@ -57,9 +57,11 @@ _BATCH_BYTES = 64_000_000  # segments committed together, so that memory stays b
 _LEASE_SECONDS = 120.0
 FILE_BYTES = 2_000_000_000  # more than a commit: each is one file
 # Small row groups let readers hold little. A dictionary of what hardly repeats is work for nothing, and what
-# people wrote has no business in the statistics of a file.
+# people wrote has no business in the statistics of a file. Zstandard at its quickest: Snappy's files are half
+# as large again or more, take no less time to write, and more to read.
 WRITER = WriterProperties(
-    compression="SNAPPY",
+    compression="ZSTD",
+    compression_level=1,
     max_row_group_size=65_536,
     default_column_properties=ColumnProperties(statistics_enabled="NONE"),
     column_properties={

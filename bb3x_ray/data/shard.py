@@ -1,20 +1,26 @@
 """One unit of work on the log: some Parquet files, read as a stream of whole conversations."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from bb3x_ray.data.in_order import Threads, threads
 from bb3x_ray.data.standing import SIDE_COLUMNS, with_standing
 from bb3x_ray.schemas.event import EVENT_SCHEMA
 
-# Rows decoded at once.
+# Rows handled at once: their columns stay in the processor's caches.
 BATCH_ROWS = 16_384
+# Row groups of no more rows, as our writers make them, are decoded whole, each by one thread.
+_GROUP_ROWS = 131_072
 # So many slices of a table are put together rather than copied.
 _FEW = 64
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,29 @@ def read_shard(shard: Shard) -> pa.Table:
 
 
 def iter_shard(shard: Shard) -> Iterator[pa.Table]:
-    """A shard as a stream of tables of whole conversations; at least one table, which may be empty.
+    """A shard as a stream of tables of whole conversations; at least one table, which may be empty."""
+    return each([shard], lambda rows: rows, count=1)
+
+
+def each(
+    shards: Iterable[Shard], work: Callable[[pa.Table], Result], count: int | None = None
+) -> Iterator[Result]:
+    """work(rows) of every table of whole conversations, in the order of `shards`.
+
+    Files are decoded, conversations put together and `work` done by `count` threads, some tables ahead of
+    what is taken; None: as many as there are cores. Raises what `work` raises.
+    """
+    with threads(count) as crew:
+
+        def one(piece: tuple[Shard, pa.Table]) -> Result:
+            shard, rows = piece
+            return work(_whole(rows, shard))
+
+        yield from crew.in_order(one, ((shard, rows) for shard in shards for rows in _pieces(shard, crew)))
+
+
+def _pieces(shard: Shard, crew: Threads) -> Iterator[pa.Table]:
+    """The shard's rows, each conversation's in one table; at least one table, which may be empty.
 
     A conversation is held back until its last row was read. Where writers keep conversations together,
     one is held; where they are mixed, at worst the shard is.
@@ -59,7 +87,7 @@ def iter_shard(shard: Shard) -> Iterator[pa.Table]:
     held: list[pa.Table] = []
     waiting: list[np.ndarray] = []  # for each held row, the last row of its conversation
     yielded = False
-    for begin, batch in _batches(shard, wanted):
+    for begin, batch in _batches(shard, wanted, crew):
         end = begin + len(batch)
         mine = wanted[begin:end]
         held.append(batch if mine.all() else batch.filter(pa.array(mine)))
@@ -72,19 +100,21 @@ def iter_shard(shard: Shard) -> Iterator[pa.Table]:
         done, rest = _split(rows, complete)
         held, waiting = [rest], [last[~complete]]
         yielded = True
-        yield _whole(done, shard)
+        yield done
     if not yielded:
-        yield _whole(_lazy(empty(_columns_to_read(shard)), shard.lazy), shard)
+        yield _lazy(empty(_columns_to_read(shard)), shard.lazy)
 
 
 def _whole(rows: pa.Table, shard: Shard) -> pa.Table:
     """Messages in order, each conversation in one piece, with what stands of them, as `shard.columns`."""
     is_message = pc.equal(rows["kind"], "message")
-    messages = rows if pc.all(is_message).as_py() is not False else rows.filter(is_message)
-    messages = _in_order(messages)
     side_kinds = [kind for kind in shard.kinds if kind != "message"]
+    messages = rows.select(_columns_of_messages(shard))
+    if pc.all(is_message).as_py() is False:
+        messages = messages.filter(is_message)
+    messages = _in_order(messages)
     if side_kinds:
-        here = rows.filter(pc.invert(is_message)).select(SIDE_COLUMNS)
+        here = rows.select(SIDE_COLUMNS).filter(pc.invert(is_message))
         messages = with_standing(messages, pa.concat_tables([here, shard.late]), side_kinds)
     return messages.select([*shard.columns, *side_kinds])
 
@@ -137,14 +167,14 @@ def runs(ids: pa.ChunkedArray) -> np.ndarray:
     """Row numbers where a run of equal ids begins."""
     if not len(ids):
         return np.zeros(0, dtype=np.int64)
-    column = ids.combine_chunks()
+    column = in_one(ids)
     changes = pc.not_equal(column.slice(1), column.slice(0, len(column) - 1))
     return np.flatnonzero(np.concatenate([[True], changes.to_numpy(zero_copy_only=False)]))
 
 
 def _codes(ids: pa.ChunkedArray) -> np.ndarray:
     """[N] a number for each id, counted by first appearance."""
-    codes: np.ndarray = ids.combine_chunks().dictionary_encode().indices.to_numpy()
+    codes: np.ndarray = in_one(ids).dictionary_encode().indices.to_numpy()
     return codes
 
 
@@ -160,37 +190,73 @@ def _split(rows: pa.Table, complete: np.ndarray) -> tuple[pa.Table, pa.Table]:
 # Reading files
 
 
-def _columns_to_read(shard: Shard) -> list[str]:
-    needed = {"kind", "conversation_id", "position", "commit_seq", *shard.columns}
+def _columns_of_messages(shard: Shard) -> list[str]:
+    """What is asked for, what puts messages in order, and what is said of them is found by."""
+    needed = {"conversation_id", "position", "commit_seq", *shard.columns}
     if len(shard.kinds) > 1:
-        needed |= {*SIDE_COLUMNS, "message_id"}
+        needed |= {"person", "message_id"}
     return [name for name in EVENT_SCHEMA.names if name in needed]
 
 
-def _batches(shard: Shard, wanted: np.ndarray) -> Iterator[tuple[int, pa.Table]]:
+def _columns_to_read(shard: Shard) -> list[str]:
+    needed = {"kind", *_columns_of_messages(shard)}
+    if len(shard.kinds) > 1:
+        needed |= set(SIDE_COLUMNS)
+    return [name for name in EVENT_SCHEMA.names if name in needed]
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """A row group: `begin` is the number of its first row in the shard."""
+
+    path: str
+    metadata: pq.FileMetaData
+    number: int
+    begin: int
+
+
+def _batches(shard: Shard, wanted: np.ndarray, crew: Threads) -> Iterator[tuple[int, pa.Table]]:
     """(number of the first row, rows), without the row groups of which no row is wanted."""
-    columns = _columns_to_read(shard)
+
+    def decode(group: _Group) -> Iterable[tuple[int, pa.Table]]:
+        small = group.metadata.row_group(group.number).num_rows <= _GROUP_ROWS
+        return list(_decoded(group, shard)) if small else _decoded(group, shard)
+
+    for batches in crew.in_order(decode, _groups(shard, wanted)):
+        yield from batches
+
+
+def _groups(shard: Shard, wanted: np.ndarray) -> Iterator[_Group]:
     begin = 0
     for path in shard.files:
-        with pq.ParquetFile(path) as file:
-            there = [name for name in columns if name in file.schema_arrow.names]
-            for group in range(file.num_row_groups):
-                size = file.metadata.row_group(group).num_rows
-                if wanted[begin : begin + size].any():
-                    at = begin
-                    for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], columns=there):
-                        rows = as_events(pa.Table.from_batches([batch]), columns)
-                        yield at, _lazy(rows, shard.lazy)
-                        at += len(batch)
-                begin += size
+        metadata = pq.read_metadata(path)
+        for number in range(metadata.num_row_groups):
+            size = metadata.row_group(number).num_rows
+            if wanted[begin : begin + size].any():
+                yield _Group(path, metadata, number, begin)
+            begin += size
+
+
+def _decoded(group: _Group, shard: Shard) -> Iterator[tuple[int, pa.Table]]:
+    columns, at = _columns_to_read(shard), group.begin
+    with pq.ParquetFile(group.path, metadata=group.metadata) as file:
+        there = [name for name in columns if name in file.schema_arrow.names]
+        for batch in file.iter_batches(BATCH_ROWS, [group.number], there, use_threads=False):
+            yield at, _lazy(as_events(pa.Table.from_batches([batch]), columns), shard.lazy)
+            at += len(batch)
 
 
 def _lazy(rows: pa.Table, names: Sequence[str]) -> pa.Table:
     number = pa.array(np.arange(len(rows), dtype=np.int32))
     for name in names:
-        column = pa.DictionaryArray.from_arrays(number, rows[name].combine_chunks())
+        column = pa.DictionaryArray.from_arrays(number, in_one(rows[name]))
         rows = rows.set_column(rows.column_names.index(name), name, column)
     return rows
+
+
+def in_one(column: pa.ChunkedArray) -> pa.Array:
+    """Without a copy where it is in one piece already."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def as_events(rows: pa.Table, columns: Sequence[str]) -> pa.Table:

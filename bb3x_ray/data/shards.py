@@ -21,13 +21,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
-from bb3x_ray.data.shard import BATCH_ROWS, Shard, as_events, empty, iter_shard, read_index, read_shard
+from bb3x_ray.data.in_order import threads
+from bb3x_ray.data.shard import BATCH_ROWS, Shard, as_events, each, empty, iter_shard, read_index, read_shard
 from bb3x_ray.data.standing import SIDE_COLUMNS, SIDE_KINDS
 from bb3x_ray.data.table import TABLE, open_table
 from bb3x_ray.schemas.event import EVENT_SCHEMA, EVERYTHING
 from bb3x_ray.storage import Storage
 
-__all__ = ["Shard", "iter_shard", "plan_shards", "read_shard", "shards"]
+__all__ = ["Shard", "each", "iter_shard", "plan_shards", "read_shard", "shards"]
 
 # Files of fewer rows are taken together, up to so many; a crossing batch holds about so many rows.
 SHARD_ROWS = 200_000
@@ -48,10 +49,9 @@ def shards(
     table_version  read this version of the Delta table; None: the newest
 
     Of two messages at one position the later commit stands. No conversation comes twice. In memory are
-    a few batches of rows and, while it is planned, the ids of all conversations.
+    a few batches of rows for each core and, while it is planned, the ids of all conversations.
     """
-    for shard in plan_shards(storage, columns, upto_seq, kinds, table_version):
-        yield from iter_shard(shard)
+    yield from each(plan_shards(storage, columns, upto_seq, kinds, table_version), lambda rows: rows)
 
 
 def plan_shards(
@@ -182,17 +182,18 @@ class _Plan:
 
     def _scan(self) -> tuple[pa.Table, pa.Table]:
         """(messages, side rows): see `_count`; one row a conversation and file."""
-        messages, side = [], []
-        for number, file in enumerate(self._files):
-            index = read_index([file.path], self._upto)
-            if self._upto is not None:
-                index = index.filter(pc.less_equal(index["commit_seq"], self._upto))
-            is_message = pc.equal(index["kind"], "message")
-            messages.append(self._count(index.filter(is_message), number))
-            if self._side_kinds:
-                aside = pc.is_in(index["kind"], pa.array(self._side_kinds))
-                side.append(self._count(index.filter(aside), number))
-        return pa.concat_tables(messages), pa.concat_tables(side or [messages[0].slice(0, 0)])
+        with threads() as crew:
+            found = list(crew.in_order(self._scan_file, range(len(self._files))))
+        messages, side = zip(*found, strict=True)
+        return pa.concat_tables(messages), pa.concat_tables(side)
+
+    def _scan_file(self, number: int) -> tuple[pa.Table, pa.Table]:
+        index = read_index([self._files[number].path], self._upto)
+        if self._upto is not None:
+            index = index.filter(pc.less_equal(index["commit_seq"], self._upto))
+        messages = index.filter(pc.equal(index["kind"], "message"))
+        side = index.filter(pc.is_in(index["kind"], pa.array(self._side_kinds, pa.string())))
+        return self._count(messages, number), self._count(side, number)
 
     def _count(self, index: pa.Table, number: int) -> pa.Table:
         """conversation_id, file, group, rows, and last_seq where commit_seq was read."""

@@ -38,6 +38,8 @@ FEEDBACK = pa.struct(
     ]
 )
 
+_IN_TIME = [("at", "ascending"), ("commit_seq", "ascending")]
+
 
 def with_standing(messages: pa.Table, side: pa.Table, kinds: Sequence[str]) -> pa.Table:
     """`messages` (with conversation_id, person and message_id) with a column for each of `kinds`.
@@ -61,34 +63,50 @@ def with_standing(messages: pa.Table, side: pa.Table, kinds: Sequence[str]) -> p
 
 def standing_feedback(message_ids: pa.ChunkedArray, rows: pa.Table) -> pa.Array:
     """The column `feedback` of `with_standing`. `rows`: feedback with SIDE_COLUMNS, in any order."""
-    place = pc.index_in(rows["message_id"], message_ids.combine_chunks()) if len(rows) else None
-    if place is None or place.null_count == len(rows):
+    place = _places(message_ids, rows["message_id"])
+    if place.null_count == len(rows):
         return pa.nulls(len(message_ids), pa.list_(FEEDBACK))
-    about = rows.append_column("place", place).filter(pc.is_valid(place))
-    latest: dict[tuple[int, str], dict[str, Any]] = {}
-    for row in _oldest_first(about):
-        latest[row["place"], row["person"]] = row
-    ordered = sorted(latest.values(), key=lambda row: (row["place"], row["commit_seq"]))
-    values = [
-        {
-            "event_id": row["event_id"],
-            "person": row["person"],
-            "rating": row["rating"],
-            "reasons": row["reasons"] or [],
-            "comment": row["comment"] or "",
-        }
-        for row in ordered
-        if row["rating"] is not None
-    ]
+    about = rows.append_column("place", place).filter(pc.is_valid(place)).sort_by(_IN_TIME)
+    of_person = about["person"].combine_chunks().dictionary_encode()
+    about_what = about["place"].to_numpy().astype(np.int64) * len(of_person.dictionary) + of_person.indices
+    _, latest = np.unique(about_what[::-1], return_index=True)
+    about = about.take(pa.array(len(about) - 1 - latest))
+    about = about.sort_by([("place", "ascending"), ("commit_seq", "ascending")]).combine_chunks()
+    stands = pc.is_valid(about["rating"]).to_numpy()
+    places = about["place"].to_numpy()
     spoken = np.zeros(len(message_ids), dtype=bool)
-    count = np.zeros(len(message_ids), dtype=np.int64)
-    for row in ordered:
-        spoken[row["place"]] = True
-        count[row["place"]] += row["rating"] is not None
+    spoken[places] = True
+    count = np.bincount(places[stands], minlength=len(message_ids))
     offsets = np.concatenate([[0], np.cumsum(count)]).astype(np.int32)
     return pa.ListArray.from_arrays(
-        pa.array(offsets), pa.array(values, FEEDBACK), type=pa.list_(FEEDBACK), mask=pa.array(~spoken)
+        pa.array(offsets),
+        _structs(about.filter(pa.array(stands))),
+        type=pa.list_(FEEDBACK),
+        mask=pa.array(~spoken),
     )
+
+
+def _places(ids: pa.ChunkedArray, wanted: pa.ChunkedArray) -> pa.Array:
+    """[len(wanted)] where in `ids` each is first, or null. `wanted` are few: no table is made of `ids`."""
+    different = wanted.unique()
+    number = pc.index_in(ids, different)
+    there = np.flatnonzero(pc.is_valid(number).to_numpy())[::-1]
+    place = np.full(len(different), -1)
+    place[number.take(pa.array(there)).to_numpy()] = there
+    found = place[pc.index_in(wanted, different).to_numpy()]
+    return pa.array(found, mask=found < 0)
+
+
+def _structs(rows: pa.Table) -> pa.StructArray:
+    """[N] FEEDBACK; no reasons are [], no comment is ""."""
+    columns = {name: rows[name].combine_chunks() for name in FEEDBACK.names}
+    reasons = columns["reasons"]
+    sizes = pc.fill_null(pc.list_value_length(reasons), 0).to_numpy()
+    columns["reasons"] = pa.ListArray.from_arrays(
+        pa.array(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)), reasons.flatten()
+    )
+    columns["comment"] = pc.fill_null(columns["comment"], "")
+    return pa.StructArray.from_arrays(list(columns.values()), fields=list(FEEDBACK))
 
 
 def _annotation(conversation_ids: pa.ChunkedArray, rows: pa.Table) -> pa.Array:
@@ -121,5 +139,5 @@ def _consent(messages: pa.Table, rows: pa.Table) -> pa.Array:
 
 
 def _oldest_first(rows: pa.Table) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = rows.sort_by([("at", "ascending"), ("commit_seq", "ascending")]).to_pylist()
+    found: list[dict[str, Any]] = rows.sort_by(_IN_TIME).to_pylist()
     return found

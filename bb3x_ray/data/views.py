@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from bb3x_ray.data.consented import consented, first_rows
 from bb3x_ray.data.label_info import has_key, label_info, thumbs, tripped
-from bb3x_ray.data.shard import iter_shard, plain
+from bb3x_ray.data.shard import each, in_one, plain
 from bb3x_ray.data.shards import plan_shards
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.storage import Storage
@@ -118,11 +118,22 @@ def read_view(
     upto_seq: int | None = None,
     with_turns: bool = False,
     left_out: Counter[str] | None = None,
+    threads: int | None = None,
 ) -> Iterator[pa.Table]:
-    """A view as a stream of tables of EXAMPLE; see `examples`."""
-    for shard in plan_shards(storage, COLUMNS, upto_seq, KINDS, lazy=LAZY):
-        for rows in iter_shard(shard):
-            yield examples(rows, view, split, with_turns=with_turns, left_out=left_out)
+    """A view as a stream of tables of EXAMPLE, in the order of the log; see `examples`.
+
+    threads  that read and make examples, some tables ahead of what is taken; None: as many as there are cores
+    """
+
+    def make(rows: pa.Table) -> tuple[pa.Table, Counter[str]]:
+        reasons: Counter[str] = Counter()
+        return examples(rows, view, split, with_turns=with_turns, left_out=reasons), reasons
+
+    for table, reasons in each(plan_shards(storage, COLUMNS, upto_seq, KINDS, lazy=LAZY), make, threads):
+        if left_out is not None:
+            for reason, count in reasons.items():
+                left_out[reason] += count
+        yield table
 
 
 def examples(
@@ -154,7 +165,7 @@ def examples(
     starts = first_rows(rows["conversation_id"])
     first = np.repeat(starts, np.diff(np.append(starts, len(rows))))
     is_human = pc.equal(rows["author_kind"], "person").to_numpy()
-    adversarial = _adversarial(rows["details"], is_human, starts, first)
+    adversarial = _adversarial(rows["details"], is_human, starts)
     labels = is_human if view.label == "human" else ~is_human
     if view.only == "standard":
         standard = pc.fill_null(pc.invert(adversarial), False).to_numpy(zero_copy_only=False)
@@ -214,16 +225,14 @@ def of_split(rows: pa.Table, split: str | None) -> pa.Table:
 # Who is adversarial
 
 
-def _adversarial(
-    details: pa.ChunkedArray, is_human: np.ndarray, starts: np.ndarray, first: np.ndarray
-) -> pa.Array:
+def _adversarial(details: pa.ChunkedArray, is_human: np.ndarray, starts: np.ndarray) -> pa.Array:
     """[N] whether the conversation's person tripped an annotation; null where nothing is annotated."""
     trips, annotated = np.zeros(len(is_human), bool), np.zeros(len(is_human), bool)
     trips[is_human], annotated[is_human] = tripped(plain(details.filter(pa.array(is_human))))
     any_trip = np.logical_or.reduceat(trips, starts)
     unknown = ~np.logical_or.reduceat(annotated, starts) & np.logical_or.reduceat(is_human, starts)
-    conversation = np.searchsorted(starts, first)
-    return pa.array(any_trip[conversation], mask=unknown[conversation])
+    sizes = np.diff(np.append(starts, len(is_human)))
+    return pa.array(np.repeat(any_trip, sizes), mask=np.repeat(unknown, sizes))
 
 
 def _count_not_standard(of_conversations: pa.Array, left_out: Counter[str]) -> None:
@@ -268,18 +277,36 @@ def _with_turns(table: pa.Table, turns: pa.Array) -> pa.Table:
 def _contexts(texts: pa.ChunkedArray, chosen: np.ndarray, first: np.ndarray) -> pa.Array:
     """Texts first … chosen - 1, joined by newlines.
 
-    With a newline behind each text, a context is one stretch of the column's bytes less the last one.
+    With a newline behind each text, a context is one stretch of the column's bytes less the last one. Arrow
+    copies such stretches out of a column of views.
     """
-    nothing, newline = pa.scalar("", pa.large_string()), pa.scalar("\n", pa.large_string())
-    lines = pc.binary_join_element_wise(texts.cast(pa.large_string()), nothing, newline).combine_chunks()
-    offsets = np.frombuffer(lines.buffers()[1], np.int64)[lines.offset : lines.offset + len(lines) + 1]
-    data = memoryview(lines.buffers()[2])
-    begin, end = offsets[first], offsets[chosen] - 1
-    joined = b"".join([data[a:b] for a, b in zip(begin.tolist(), end.tolist(), strict=True)])
-    into = np.concatenate([[0], np.cumsum(end - begin)]).astype(np.int64)
-    return pa.Array.from_buffers(
-        pa.large_string(), len(chosen), [None, pa.py_buffer(into), pa.py_buffer(joined)]
+    newline = pa.scalar("\n", pa.large_string())
+    lines = in_one(
+        pc.binary_join_element_wise(texts.cast(pa.large_string()), pa.scalar("", pa.large_string()), newline)
     )
+    offsets = np.frombuffer(lines.buffers()[1], np.int64)[lines.offset : lines.offset + len(lines) + 1]
+    return _stretches(lines.buffers()[2], offsets[first], offsets[chosen] - 1).cast(pa.large_string())
+
+
+# Arrow's string views: 16 bytes each, length, first four bytes, number of the buffer, where in the buffer;
+# of up to 12 bytes the string itself follows the length. A place in a buffer is a number of 31 bits.
+_SHORT = 12
+_BUFFER_BYTES = 2**30
+
+
+def _stretches(data: pa.Buffer, begin: np.ndarray, end: np.ndarray) -> pa.Array:
+    """[N] string views of data[begin:end]; `data` is shared, not copied."""
+    text = np.frombuffer(data, np.uint8)
+    size = end - begin
+    views = np.zeros((len(begin), 4), np.int32)
+    views[:, 0], views[:, 2], views[:, 3] = size, begin // _BUFFER_BYTES, begin % _BUFFER_BYTES
+    bytes_of = views.view(np.uint8)
+    bytes_of[:, 4:8] = text[np.minimum(begin[:, None] + np.arange(4), len(text) - 1)]
+    short, places = np.flatnonzero(size <= _SHORT), np.arange(_SHORT)
+    itself = text[np.minimum(begin[short, None] + places, len(text) - 1)]
+    bytes_of[short, 4:] = np.where(places < size[short, None], itself, 0)
+    buffers = [data.slice(at) for at in range(0, len(text), _BUFFER_BYTES)]
+    return pa.Array.from_buffers(pa.string_view(), len(begin), [None, pa.py_buffer(views), *buffers])
 
 
 def _turns(rows: pa.Table, chosen: np.ndarray, first: np.ndarray) -> pa.Array:

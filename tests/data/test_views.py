@@ -1,6 +1,7 @@
 """The six views against the release's rules, written out message by message."""
 
 import json
+import threading
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -144,3 +145,44 @@ def test_a_wrong_name_is_answered_with_the_nearest(given: str, meant: str) -> No
 def test_a_wrong_split_is_answered_with_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean 'valid'"):
         check_split("validation")
+
+
+@pytest.mark.parametrize("buffer_bytes", [2**30, 16])
+def test_contexts_short_and_long_beginning_anywhere_are_the_texts_joined(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, buffer_bytes: int
+) -> None:
+    monkeypatch.setattr("bb3x_ray.data.views._BUFFER_BYTES", buffer_bytes)
+    words = ["a", "ja", "dreizehn über", "a text that is longer than twelve bytes", "", "x" * 300, "ende"]
+    for number in range(len(words)):
+        turned = words[number:] + words[:number]
+        commit(storage, *(said(f"c{number}", at, text, bot=at % 2 > 0) for at, text in enumerate(turned)))
+    rows = view_of(storage, "bot")
+    assert len(rows) == 21
+    for row in rows:
+        number = int(row["conversation_id"][1:])
+        turned = words[number:] + words[:number]
+        assert (row["context"], row["label"]) == (
+            "\n".join(turned[: row["position"]]),
+            turned[row["position"]],
+        )
+
+
+@pytest.mark.parametrize("group_rows", [1_000_000, 10])  # row groups are decoded whole, or by batches
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_any_number_of_threads_gives_the_same_in_the_same_order(
+    released: Storage, threads: int, group_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bb3x_ray.data.shard.BATCH_ROWS", 100)
+    monkeypatch.setattr("bb3x_ray.data.shard._GROUP_ROWS", group_rows)
+    left_out: Counter[str] = Counter()
+    expected: Counter[str] = Counter()
+    found = view_of(released, "bot-crowd", threads=threads, left_out=left_out)
+    assert found == view_of(released, "bot-crowd", threads=1, left_out=expected)
+    assert left_out == expected and left_out["not_annotated"] > 100
+
+
+def test_who_stops_after_a_few_examples_leaves_nothing_running(released: Storage) -> None:
+    tables = read_view(released, VIEWS["bot"], threads=3)
+    assert len(next(tables))
+    tables.close()  # type: ignore[attr-defined]
+    assert not [one for one in threading.enumerate() if one.name.startswith("bb3x-read")]

@@ -16,7 +16,7 @@ from bb3x_ray.storage import Storage
 # A task holds a batch of rows, the contexts made of it, and the block that it hands over.
 _TASK_BYTES = 500_000_000
 _SHARD_ROWS = 50_000  # small files are read together up to this: enough tasks for the cores of a small log
-_BLOCK_BYTES = 16_000_000  # Ray Data joins tables up to this; larger blocks let one task fill a small store
+_BLOCK_BYTES = 32_000_000  # Ray Data joins tables up to this: a block has its price, large ones fill a store
 
 
 def view_dataset(
