@@ -30,6 +30,23 @@ def log_status(config: ConfigOption = LOCAL, overrides: Overrides = None, json: 
     _tell(status, status_lines(status), json)
 
 
+@log_app.command("commit")
+def log_commit(config: ConfigOption = LOCAL, overrides: Overrides = None, json: JsonOption = False) -> None:
+    """Take what people said until now into the table, and erase everyone who asked for it.
+
+    Rounds do this themselves, and so do `show`, `analyze`, `export` and `compact`.
+    """
+    from bb3x_ray.config import load_config
+
+    parsed = load_config(config, overrides)
+    from bb3x_ray.data.log_status import log_status as look
+
+    erased = catch_up(parsed)
+    status = look(*_log_of(parsed))
+    line = f"{status.head} events committed in all, {status.sealed + status.open} segments wait"
+    _tell(status, [f"{line}; {erased} people erased now"], json)
+
+
 @log_app.command("compact")
 def log_compact(
     config: ConfigOption = LOCAL,
@@ -48,6 +65,7 @@ def log_compact(
     parsed = load_config(config, overrides)
     from bb3x_ray.data.compact import compact
 
+    catch_up(parsed)
     done = compact(_log_of(parsed)[0], keep_hours)
     line = f"{done.files_before} files before, {done.files_after} now, {done.rows} rows written again, "
     _tell(done, [f"{line}{done.removed} files of old versions removed"], json)
@@ -78,6 +96,15 @@ def log_restore(config: ConfigOption = LOCAL, overrides: Overrides = None, json:
 
     done = restore_archive(*_log_of(parsed))
     _tell(done, [f"{done.committed} events committed again, {done.duplicates} were in the table"], json)
+
+
+def catch_up(config: "Config") -> int:
+    """What was said and asked for until now gets into the table before anybody looks at it. Returns how many
+    people were erased."""
+    from bb3x_ray.rounds.erasure import catch_up as commit_and_erase
+
+    storage, inbox = _log_of(config)
+    return len(commit_and_erase(storage, inbox, config.log.seal_seconds + 0.5))
 
 
 def _log_of(config: "Config") -> "tuple[Storage, Inbox]":

@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerBase
 
 from bb3x_ray.data.mix import labelled_turns
+from bb3x_ray.data.row_ids import ANSWERS, answer_id, answer_row_id
 from bb3x_ray.language.chat_template import Turn, plain_ids, prompt_ids, render, turns_of
 from bb3x_ray.schemas.conversation import Conversation, Message
 from bb3x_ray.schemas.learning import ANSWERS_SCHEMA, TRAINING_SCHEMA, CurationReport
 
-SOURCE = "answers"
 MAX_SAME = 2  # the same text teaches so often at most
 Row = dict[str, Any]
 
@@ -72,7 +72,7 @@ def _asked(conversation: Conversation, index: int, about: Row, per_context: int)
     message_id = conversation.messages[index].message_id
     return [
         {
-            "answer_id": f"{message_id}~{number}",
+            "answer_id": answer_id(message_id, number),
             "context_id": message_id,
             "conversation_id": conversation.conversation_id,
             "person": conversation.person,
@@ -243,8 +243,8 @@ def _row(answer: Row, label: str, around: _Around) -> Row:
     prompt = answer["prompt_ids"]
     marked, unmarked = [False] * len(prompt) + learned, [False] * (len(prompt) + len(reply))
     return {
-        "row_id": f"{SOURCE}-{answer['answer_id']}",
-        "source": SOURCE,
+        "row_id": answer_row_id(answer["answer_id"]),
+        "source": ANSWERS,
         "person": answer["person"],
         "input_ids": [*prompt, *reply],
         "imitate": marked if label == "imitate" else unmarked,

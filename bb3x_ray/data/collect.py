@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bb3x_ray.data.consented import consented, first_rows
+from bb3x_ray.data.consented import consented, first_rows, is_withdrawn
 from bb3x_ray.data.shard import each
 from bb3x_ray.data.shards import plan_shards
 from bb3x_ray.storage import Storage
@@ -72,8 +72,8 @@ class Range:
     """Which conversations: those with a message in commit_seq (after_seq, upto_seq], and the waiting ones.
 
     quiet_before_us   only those whose last message was said before (microseconds since 1970); None: all
-    waiting           conversations that were not quiet for the range before -> the last commit_seq of
-                      theirs that was given out
+    waiting           conversations that the range before did not take yet -> the last commit_seq of theirs
+                      that was given out
     """
 
     after_seq: int
@@ -86,11 +86,13 @@ class Range:
 class NotTaken:
     """What the stream left out; whole when it has ended.
 
-    waiting    conversations that are not quiet yet, for the next range's `waiting`
-    left_out   conversations by reason
+    waiting     conversations that are not quiet yet, for the next range's `waiting`
+    withdrawn   so are those whose person took consent back: it may be given again
+    left_out    conversations by reason
     """
 
     waiting: dict[str, int] = field(default_factory=dict)
+    withdrawn: dict[str, int] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
 
 
@@ -114,24 +116,21 @@ def _taken(rows: pa.Table, range_: Range, not_taken: NotTaken) -> pa.Table:
     if not len(rows):
         return rows
     starts = first_rows(rows["conversation_id"])
-    ids, seq = rows["conversation_id"].take(pa.array(starts)), rows["commit_seq"].to_numpy()
-    given_out = np.full(len(starts), range_.after_seq)
-    waited = pc.index_in(ids, pa.array(list(range_.waiting), pa.string()))
-    was_waiting = pc.is_valid(waited).to_numpy()
-    if was_waiting.any():
-        before = pa.array(range_.waiting.values(), pa.int64())
-        given_out[was_waiting] = before.take(waited.drop_null().combine_chunks()).to_numpy()
+    ids, seq = rows["conversation_id"].take(pa.array(starts)).to_pylist(), rows["commit_seq"].to_numpy()
+    before = [range_.waiting.get(one) for one in ids]
+    given_out = np.array([range_.after_seq if seq is None else seq for seq in before])
+    was_waiting = np.array([seq is not None for seq in before])
     taken = was_waiting | (np.maximum.reduceat(seq, starts) > range_.after_seq)
+    busy = np.zeros(len(starts), dtype=bool)
     if range_.quiet_before_us is not None:
-        quiet = np.maximum.reduceat(rows["at"].to_numpy(), starts) < range_.quiet_before_us
-        busy = np.flatnonzero(taken & ~quiet)
-        not_taken.waiting.update(
-            zip(ids.take(pa.array(busy)).to_pylist(), given_out[busy].tolist(), strict=True)
-        )
-        taken &= quiet
+        busy = taken & (np.maximum.reduceat(rows["at"].to_numpy(), starts) >= range_.quiet_before_us)
+    withdrawn = taken & ~busy & np.logical_or.reduceat(is_withdrawn(rows).to_numpy(), starts)
+    for place in np.flatnonzero(busy | withdrawn).tolist():
+        later = not_taken.waiting if busy[place] else not_taken.withdrawn
+        later[ids[place]] = int(given_out[place])
     sizes = np.diff(np.append(starts, len(rows)))
     rows = rows.append_column("taught_before", pa.array(seq <= np.repeat(given_out, sizes)))
-    return consented(rows.filter(pa.array(np.repeat(taken, sizes))), not_taken.left_out)
+    return consented(rows.filter(pa.array(np.repeat(taken & ~busy, sizes))), not_taken.left_out)
 
 
 def _by_conversation(rows: pa.Table) -> pa.Table:
@@ -162,6 +161,5 @@ def _feedback(rows: pa.Table, starts: np.ndarray) -> pa.Array:
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:
-    """A column of one chunk."""
-    found = column.combine_chunks()
-    return found.chunk(0) if isinstance(found, pa.ChunkedArray) else found
+    """A column as one array."""
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)

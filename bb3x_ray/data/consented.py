@@ -27,7 +27,7 @@ def consented(rows: pa.Table, left_out: Counter[str]) -> pa.Table:
         return rows
     reasons = {"no_consent": pc.or_(pc.is_in(rows["consent_basis"], _NO), pc.is_null(rows["consent_basis"]))}
     if "consent" in rows.column_names:
-        reasons["consent_withdrawn"] = pc.fill_null(pc.is_in(rows["consent"], _NO), False)
+        reasons["consent_withdrawn"] = is_withdrawn(rows)
     reasons["no_text"] = pc.is_null(rows["text"])
     reasons = {reason: mask for reason, mask in reasons.items() if pc.any(mask).as_py()}
     if not reasons:
@@ -40,6 +40,11 @@ def consented(rows: pa.Table, left_out: Counter[str]) -> pa.Table:
             left_out[reason] += int(goes.sum())
             stays &= ~goes
     return rows.filter(pa.array(np.repeat(stays, np.diff(np.append(starts, len(rows))))))
+
+
+def is_withdrawn(rows: pa.Table) -> pa.ChunkedArray:
+    """[N] messages whose person took consent back; `rows` have the column "consent"."""
+    return pc.fill_null(pc.is_in(rows["consent"], _NO), False)
 
 
 def first_rows(conversation_ids: pa.ChunkedArray) -> np.ndarray:

@@ -6,8 +6,11 @@ Every function here can be called again after a crash: what is gone already is n
 import hashlib
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
@@ -16,6 +19,7 @@ from deltalake import ColumnProperties, WriterProperties
 from bb3x_ray.data.committer import REJECTS
 from bb3x_ray.data.inbox import Inbox, rewrite_lines
 from bb3x_ray.data.readers.identity import fingerprint
+from bb3x_ray.data.row_ids import answered_by, conversation_of
 from bb3x_ray.data.table import open_table, scan
 from bb3x_ray.data.tombstones import Tombstones
 from bb3x_ray.storage import Storage
@@ -83,34 +87,95 @@ def erase_rejects(storage: Storage, names: Iterable[str], words: Iterable[str]) 
     return sum(rewrite_lines(path, keep) for path in sorted(storage.path(REJECTS).glob("*.jsonl")))
 
 
-def erase_from_table_file(storage: Storage, name: str, file: str, person: str, because: str) -> int:
-    """Rows whose `person` it is leave a Parquet file of what was published as `name`."""
+@dataclass(frozen=True, slots=True)
+class Theirs:
+    """What rounds hold of a person: the conversations that they took part in, and the messages of these."""
+
+    person: str
+    conversations: frozenset[str]
+    messages: frozenset[str]
+
+    def without(self, rows: pa.Table) -> tuple[pa.Table, int]:
+        """(what is left of some rows under rounds/, rows and remarks that went). Conversations that they took
+        part in go whole, whoever began them; of those of others goes what they said of a reply."""
+        mask = pa.array(np.zeros(len(rows), dtype=bool))
+        names = rows.column_names
+        if "person" in names:
+            mask = pc.or_(mask, pc.fill_null(pc.equal(rows["person"], self.person), False))
+        if "conversation_id" in names:
+            mask = pc.or_(mask, pc.is_in(rows["conversation_id"], pa.array(self.conversations, pa.string())))
+        if "row_id" in names:
+            mask = pc.or_(
+                mask, pa.array([self._is_row(one) for one in rows["row_id"].to_pylist()], pa.bool_())
+            )
+        kept = rows.filter(pc.invert(mask))
+        gone = len(rows) - len(kept)
+        if "feedback" in names:
+            lists = kept["feedback"].to_pylist()
+            left = [[one for one in said if one["person"] != self.person] for said in lists]
+            remarks = sum(map(len, lists)) - sum(map(len, left))
+            if remarks:
+                place = kept.schema.get_field_index("feedback")
+                field = kept.schema.field(place)
+                kept = kept.set_column(place, field, pa.array(left, field.type))
+            gone += remarks
+        return kept, gone
+
+    def _is_row(self, row_id: str) -> bool:
+        """Of a conversation of theirs, or an answer to a message in one."""
+        message = answered_by(row_id)
+        if message is not None and message in self.messages:
+            return True
+        return conversation_of(row_id) in self.conversations
+
+
+_NAMING = ("person", "conversation_id", "row_id", "feedback")
+
+
+def theirs_in(slices: Iterable[Path], person: str) -> Theirs:
+    """What slices say of a person."""
+    conversations, messages = set[str](), set[str]()
+    fields = [f"messages.list.element.{name}" for name in ("author_kind", "author_name", "message_id")]
+    for path in slices:
+        with pq.ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                rows = file.read_row_group(group, ["conversation_id", "person", *fields])
+                mine = rows.filter(_takes_part(rows, person))
+                conversations.update(mine["conversation_id"].to_pylist())
+                messages.update(pc.struct_field(pc.list_flatten(mine["messages"]), "message_id").to_pylist())
+    return Theirs(person, frozenset(conversations), frozenset(messages))
+
+
+def _takes_part(rows: pa.Table, person: str) -> pa.Array:
+    """[N] conversations that are the person's, or in which they say something."""
+    lists = rows["messages"].combine_chunks()
+    said = lists.flatten()
+    by_them = pc.and_(
+        pc.equal(said.field("author_kind"), "person"), pc.equal(said.field("author_name"), person)
+    )
+    found = np.asarray(pc.equal(rows["person"], person)).copy()
+    found[pc.list_parent_indices(lists).to_numpy()[by_them.to_numpy(zero_copy_only=False)]] = True
+    return pa.array(found)
+
+
+def erase_from_table_file(storage: Storage, name: str, file: str, theirs: Theirs, because: str) -> int:
+    """What is theirs leaves a Parquet file of what was published as `name`."""
 
     def rewrite(old: Path, new: Path) -> int:
-        if not names_in(old, person):
-            return 0
-        gone = 0
-        with (
-            pq.ParquetFile(old) as file,
-            pq.ParquetWriter(new, file.schema_arrow, compression="zstd") as into,
-        ):
-            for group in range(file.num_row_groups):
-                rows = file.read_row_group(group)
-                kept = rows.filter(pc.fill_null(pc.not_equal(rows["person"], person), True))
-                into.write_table(kept, max(1, len(kept)))
-                gone += len(rows) - len(kept)
-        return gone
+        with pq.ParquetFile(old) as source:
+            naming = [column for column in _NAMING if column in source.schema_arrow.names]
+            groups = range(source.num_row_groups)
+            if not any(theirs.without(source.read_row_group(group, naming))[1] for group in groups):
+                return 0
+            gone = 0
+            with pq.ParquetWriter(new, source.schema_arrow, compression="zstd") as into:
+                for group in groups:
+                    kept, count = theirs.without(source.read_row_group(group))
+                    into.write_table(kept, max(1, len(kept)))
+                    gone += count
+            return gone
 
     return storage.redact(name, file, rewrite, because)
-
-
-def names_in(path: Path, person: str) -> bool:
-    """Whether a Parquet file has a row whose `person` it is."""
-    with pq.ParquetFile(path) as file:
-        if "person" not in file.schema_arrow.names:
-            return False
-        batches = file.iter_batches(columns=["person"])
-        return any(pc.any(pc.equal(batch["person"], person)).as_py() for batch in batches)
 
 
 def persons_of(storage: Storage, user: str, pseudonyms: Iterable[str]) -> list[str]:

@@ -11,10 +11,12 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from bb3x_ray.data.parsed_rows import digests_of
+from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.storage import fsync_path
 
 # Event ids with commit_seq above the number given, in any order.
@@ -29,6 +31,17 @@ Ids = Sequence[str] | np.ndarray
 
 def _digests(ids: Ids) -> np.ndarray:
     return ids if isinstance(ids, np.ndarray) else digests_of(ids)
+
+
+def _load(path: Path, mmap_mode: Literal["r"] | None = None) -> np.ndarray:
+    """Raises UserError for a damaged run."""
+    try:
+        run: np.ndarray = np.load(path, mmap_mode=mmap_mode)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(
+            f"{path} is damaged: remove the folder {path.parent.name}/, which is made anew from the table."
+        ) from error
+    return run
 
 
 def covering_runs(folder: Path, head: int) -> tuple[list[Run], list[Path]]:
@@ -68,7 +81,7 @@ class KnownIds:
         digests, first = np.unique(_digests(ids), return_index=True)
         unknown = np.ones(len(digests), dtype=bool)
         for _, _, path in self._runs:
-            run = np.load(path, mmap_mode="r")
+            run = _load(path, "r")
             if len(run) and len(digests):
                 place = np.minimum(np.searchsorted(run, digests), len(run) - 1)
                 unknown &= run[place] != digests
@@ -93,7 +106,7 @@ class KnownIds:
         merged = []
         while self._runs and self._runs[-1][1] - self._runs[-1][0] <= head - first:
             first, _, path = self._runs.pop()
-            run = np.sort(np.concatenate([np.load(path), run]), kind="stable")  # two sorted runs: a merge
+            run = np.sort(np.concatenate([_load(path), run]), kind="stable")  # two sorted runs: a merge
             merged.append(path)
         path = self._folder / f"{first:015d}-{head:015d}.npy"
         aside = self._folder / f".{uuid.uuid4().hex}"

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from bb3x_ray.data.damage import readable
 from bb3x_ray.data.in_order import Threads, threads
 from bb3x_ray.data.standing import SIDE_COLUMNS, with_standing
 from bb3x_ray.schemas.event import EVENT_SCHEMA
@@ -229,7 +230,8 @@ def _batches(shard: Shard, wanted: np.ndarray, crew: Threads) -> Iterator[tuple[
 def _groups(shard: Shard, wanted: np.ndarray) -> Iterator[_Group]:
     begin = 0
     for path in shard.files:
-        metadata = pq.read_metadata(path)
+        with readable(path):
+            metadata = pq.read_metadata(path)
         for number in range(metadata.num_row_groups):
             size = metadata.row_group(number).num_rows
             if wanted[begin : begin + size].any():
@@ -239,7 +241,7 @@ def _groups(shard: Shard, wanted: np.ndarray) -> Iterator[_Group]:
 
 def _decoded(group: _Group, shard: Shard) -> Iterator[tuple[int, pa.Table]]:
     columns, at = _columns_to_read(shard), group.begin
-    with pq.ParquetFile(group.path, metadata=group.metadata) as file:
+    with readable(group.path), pq.ParquetFile(group.path, metadata=group.metadata) as file:
         there = [name for name in columns if name in file.schema_arrow.names]
         for batch in file.iter_batches(BATCH_ROWS, [group.number], there, use_threads=False):
             yield at, _lazy(as_events(pa.Table.from_batches([batch]), columns), shard.lazy)
@@ -279,7 +281,10 @@ def empty(columns: Sequence[str]) -> pa.Table:
 def read_index(files: Sequence[str], upto_seq: int | None) -> pa.Table:
     """Every row's kind and conversation_id, and its commit_seq where `upto_seq` is given."""
     columns = ["kind", "conversation_id", *(["commit_seq"] if upto_seq is not None else [])]
-    read = [pq.read_table(path, columns=columns, partitioning=None, use_threads=False) for path in files]
+    read = []
+    for path in files:
+        with readable(path):
+            read.append(pq.read_table(path, columns=columns, partitioning=None, use_threads=False))
     return pa.concat_tables([as_events(rows, columns) for rows in read])
 
 

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
+from bb3x_ray.data.damage import readable
 from bb3x_ray.data.in_order import threads
 from bb3x_ray.data.shard import BATCH_ROWS, Shard, as_events, each, empty, iter_shard, read_index, read_shard
 from bb3x_ray.data.standing import SIDE_COLUMNS, SIDE_KINDS
@@ -266,7 +267,8 @@ class _Plan:
     def _side_rows(self, number: int, ids: pa.Array) -> pa.Table:
         """The side rows of some conversations in a file."""
         kept = []
-        with pq.ParquetFile(self._files[number].path) as file:
+        path = self._files[number].path
+        with readable(path), pq.ParquetFile(path) as file:
             there = [name for name in SIDE_COLUMNS if name in file.schema_arrow.names]
             for batch in file.iter_batches(BATCH_ROWS, columns=there):
                 rows = as_events(pa.Table.from_batches([batch]), SIDE_COLUMNS)
@@ -283,7 +285,7 @@ class _Plan:
         columns = ["commit_seq", "kind", "message_id", "conversation_id"]
         home: dict[str, str] = {}
         for file in self._files if len(wanted) else ():
-            with pq.ParquetFile(file.path) as parquet:
+            with readable(file.path), pq.ParquetFile(file.path) as parquet:
                 for batch in parquet.iter_batches(BATCH_ROWS, columns=columns):
                     rows = as_events(pa.Table.from_batches([batch]), columns)
                     mask = pc.and_(pc.equal(rows["kind"], "message"), pc.is_in(rows["message_id"], wanted))

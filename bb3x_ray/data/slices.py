@@ -19,7 +19,8 @@ from bb3x_ray.storage import Storage, read_json, write_json
 
 _FILE, _WAITING = "conversations.parquet", "waiting.json"
 # Conversations in a row group: what is read, scored and rendered at once.
-GROUP = 4096
+GROUP = 1024
+_GROUP_BYTES = 256_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class Slice:
             yield from zip(conversations_of(rated), rated["annotation"].to_pylist(), strict=True)
 
     def rated(self, standing: Mapping[str, tuple[Feedback, ...]]) -> Iterator[Conversation]:
-        """The conversations with a message in `standing` (see `late_feedback`), whose feedback replaces what
+        """The conversations with a message in `standing` (see `late_words`), whose feedback replaces what
         was pinned."""
         ids = pa.array(standing, pa.string())
         for conversation in self.conversations(lambda table: _any_message_in(table, ids)):
@@ -124,7 +125,7 @@ def _write(storage: Storage, range_: Range, clean: Deidentifier | None, folder: 
     tables = map(counts.add, collect(storage, range_, not_taken))
     cleaned = tables if clean is None else (_cleaned(table, clean) for table in tables)
     write(folder / _FILE, cleaned)
-    write_json(folder / _WAITING, not_taken.waiting)
+    write_json(folder / _WAITING, {**not_taken.waiting, **not_taken.withdrawn})
     waiting = {"waiting": len(not_taken.waiting)} if not_taken.waiting else {}
     left_out = {**dict(not_taken.left_out), **waiting}
     if not counts.conversations:
@@ -143,12 +144,20 @@ def write(path: Path, tables: Iterable[pa.Table], group: int = GROUP) -> None:
         held: list[pa.Table] = []
         for table in tables:
             held.append(table)
-            while sum(map(len, held)) >= group:
+            while size := _full(held, group):
                 rows = pa.concat_tables(held)
-                file.write_table(rows.slice(0, group), group)
-                held = [rows.slice(group)]
-        if sum(map(len, held)):
-            file.write_table(pa.concat_tables(held), group)
+                file.write_table(rows.slice(0, size), size)
+                held = [rows.slice(size)] if len(rows) > size else []
+        if held:
+            rows = pa.concat_tables(held)
+            file.write_table(rows, max(1, len(rows)))
+
+
+def _full(held: list[pa.Table], group: int) -> int:
+    """How many rows make the next group, by number or by bytes; 0 while there are too few."""
+    rows, size = sum(map(len, held)), sum(table.nbytes for table in held)
+    most = min(group, max(1, rows * _GROUP_BYTES // max(size, 1)))
+    return most if rows >= most else 0
 
 
 class _Counts:
@@ -157,7 +166,7 @@ class _Counts:
     def __init__(self) -> None:
         self.conversations, self._simulated, self._bot_turns = 0, 0, 0
         self._thumbs: Counter[int] = Counter()
-        self._people = pa.array([], pa.string())
+        self._people: set[str] = set()
 
     def add(self, table: pa.Table) -> pa.Table:
         self.conversations += len(table)
@@ -166,7 +175,7 @@ class _Counts:
         self._bot_turns += pc.sum(pc.not_equal(kinds, "person")).as_py() or 0
         ratings = pc.struct_field(pc.list_flatten(table["feedback"]), "rating")
         self._thumbs.update(ratings.to_pylist())
-        self._people = pc.unique(pa.chunked_array([self._people, *table["person"].chunks]))
+        self._people.update(table["person"].unique().to_pylist())
         return table
 
     def info(self, range_: Range, left_out: dict[str, int]) -> SliceInfo:

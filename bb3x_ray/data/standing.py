@@ -6,12 +6,14 @@ the conversation or about EVERYTHING that its person ever said.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bb3x_ray.data.consent import NO_BASIS
 from bb3x_ray.schemas.event import EVERYTHING
 
 SIDE_KINDS = ("feedback", "annotation", "consent")
@@ -118,24 +120,44 @@ def _annotation(conversation_ids: pa.ChunkedArray, rows: pa.Table) -> pa.Array:
 
 
 def _consent(messages: pa.Table, rows: pa.Table) -> pa.Array:
-    """The later of what its person said about the conversation and about all they ever said stands; what
-    somebody else says of a conversation is nothing."""
+    """For each message the later of what its person said about the conversation and about all they ever said;
+    what somebody else says of it is nothing."""
     if not len(rows):
         return pa.nulls(len(messages), pa.string())
-    spoken = {
-        (row["person"], row["conversation_id"]): (number, row["consent_basis"])
-        for number, row in enumerate(_oldest_first(rows))
-    }
-    silent = (-1, None)
-    pairs = (
-        messages.select(["conversation_id", "person"]).group_by(["conversation_id", "person"]).aggregate([])
-    )
-    about: dict[str, str | None] = {}
-    for row in pairs.to_pylist():
-        said = (spoken.get((row["person"], what), silent) for what in (row["conversation_id"], EVERYTHING))
-        about[row["conversation_id"]] = max(said, key=lambda one: one[0])[1]
-    place = pc.index_in(messages["conversation_id"], pa.array(list(about), pa.string())).combine_chunks()
-    return pa.array(list(about.values()), pa.string()).take(place)
+    said = Consent.of(rows)
+    codes = [messages[name].combine_chunks().dictionary_encode() for name in ("person", "conversation_id")]
+    people, talks = (code.dictionary.to_pylist() for code in codes)
+    of_pair = codes[0].indices.to_numpy().astype(np.int64) * len(talks) + codes[1].indices.to_numpy()
+    pairs, place = np.unique(of_pair, return_inverse=True)
+    bases = [said.about(people[pair // len(talks)], talks[pair % len(talks)]) for pair in pairs.tolist()]
+    return pa.array(bases, pa.string()).take(pa.array(place))
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """(person, conversation_id or EVERYTHING) -> (place in the order of time, consent basis)."""
+
+    said: dict[tuple[str, str], tuple[int, str]]
+
+    @classmethod
+    def of(cls, rows: pa.Table) -> "Consent":
+        """rows: `consent` events with SIDE_COLUMNS, in any order."""
+        return cls(
+            {
+                (row["person"], row["conversation_id"]): (number, row["consent_basis"])
+                for number, row in enumerate(_oldest_first(rows))
+            }
+        )
+
+    def about(self, person: str, conversation_id: str) -> str | None:
+        """The basis that stands, None where the person never said anything of it."""
+        found = [
+            self.said[key] for what in (conversation_id, EVERYTHING) if (key := (person, what)) in self.said
+        ]
+        return max(found)[1] if found else None
+
+    def is_withdrawn(self, person: str, conversation_id: str) -> bool:
+        return self.about(person, conversation_id) in NO_BASIS
 
 
 def _oldest_first(rows: pa.Table) -> list[dict[str, Any]]:

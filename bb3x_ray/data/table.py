@@ -11,6 +11,7 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 from deltalake import DeltaTable
 
+from bb3x_ray.data.damage import readable
 from bb3x_ray.schemas.event import EVENT_SCHEMA
 from bb3x_ray.storage import Storage, fsync_path
 
@@ -26,7 +27,8 @@ STATS_COLUMNS = ("commit_seq", "at")
 def open_table(storage: Storage) -> DeltaTable | None:
     """The table at its newest version, or None before the first commit."""
     path = str(storage.path(TABLE))
-    return DeltaTable(path) if DeltaTable.is_deltatable(path) else None
+    with readable(path):
+        return DeltaTable(path) if DeltaTable.is_deltatable(path) else None
 
 
 def create_table(storage: Storage) -> DeltaTable:
@@ -76,13 +78,15 @@ def _dataset(storage: Storage, table: DeltaTable) -> ds.Dataset:
 
 def scan(storage: Storage, table: DeltaTable, columns: list[str], keep: pc.Expression) -> pa.Table:
     """Rows of one table version."""
-    rows: pa.Table = _dataset(storage, table).to_table(columns=columns, filter=keep)
+    with readable(storage.path(TABLE)):
+        rows: pa.Table = _dataset(storage, table).to_table(columns=columns, filter=keep)
     return rows
 
 
 def stream(storage: Storage, table: DeltaTable, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """All rows of one table version, some at a time, in no order."""
-    yield from _dataset(storage, table).to_batches(columns=columns, batch_readahead=2)
+    with readable(storage.path(TABLE)):
+        yield from _dataset(storage, table).to_batches(columns=columns, batch_readahead=2)
 
 
 @dataclass(frozen=True, slots=True)

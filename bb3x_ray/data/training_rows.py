@@ -13,10 +13,11 @@ import pyarrow as pa
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from bb3x_ray.data.labels import Labels
+from bb3x_ray.data.row_ids import window_id
 from bb3x_ray.data.slices import Slice, conversations_of
 from bb3x_ray.data.windows import Window, cut_into_windows
 from bb3x_ray.language.chat_template import Rendered, Turn, known_words, render, turns_of
-from bb3x_ray.schemas.conversation import Conversation
+from bb3x_ray.schemas.conversation import Conversation, Message
 from bb3x_ray.schemas.learning import TRAINING_SCHEMA
 
 Label = Literal["imitate", "avoid"]
@@ -94,7 +95,7 @@ class TrainingRows:
     def _windows(
         self, tokenizer: PreTrainedTokenizerBase, conversation: Conversation, marks: Marks, known: Words
     ) -> tuple[list[Window], list[int]]:
-        messages = conversation.messages[: max(marks) + 1]  # what comes later is rendered behind them
+        messages = _until_answered(conversation, max(marks))
 
         def render_from(first: int) -> Rendered:
             rendered = render(tokenizer, turns_of(messages[first:], self.system_prompt), known)
@@ -108,9 +109,16 @@ class TrainingRows:
             label, weight = marks[index]
             stopped = conversation.messages[index].finish_reason == "stop"
             masks.mark(index - window.first, label, label == "imitate" and stopped, weight)
-        name = conversation.conversation_id
-        row_id = f"{name}#{number + 1}" if number else name
+        row_id = window_id(conversation.conversation_id, number)
         return masks.row(row_id, conversation.source, conversation.person)
+
+
+def _until_answered(conversation: Conversation, last: int) -> tuple[Message, ...]:
+    """The messages up to the last labelled one, and those of its side right behind it, which belong to its
+    turn; what comes then would be rendered for nothing."""
+    later = range(last + 1, len(conversation.messages))
+    end = next((i for i in later if conversation.messages[i].author.is_person), len(conversation.messages))
+    return conversation.messages[:end]
 
 
 @lru_cache(maxsize=2)

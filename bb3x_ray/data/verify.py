@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-import pyarrow as pa
 from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
 
 from bb3x_ray.data.committer import REJECTS, inboxes, lease, read_lines
 from bb3x_ray.data.inbox import Inbox
@@ -95,9 +93,9 @@ def _read_rows(storage: Storage, table: DeltaTable | None, damages: list[str]) -
         for batch in stream(storage, table, ["event_id", "commit_seq"]):
             ids.append(digests_of(batch["event_id"].to_pylist()))
             seqs.append(batch["commit_seq"].to_numpy())
-    except (OSError, pa.ArrowException, DeltaError) as error:
+    except UserError as error:
         damages.append(
-            f"{storage.path(TABLE)} cannot be read ({type(error).__name__}): a file of it was "
+            f"{storage.path(TABLE)} cannot be read ({type(error.__cause__).__name__}): a file of it was "
             "altered; restore the folder from a copy."
         )
         return None

@@ -112,7 +112,11 @@ def known_words(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> dic
     """Texts as turns hold them -> `plain_ids` of each, tokenised together: several times as fast."""
     words = list({text.strip() for text in texts} - {""})
     added = _control_ids(tokenizer, len(tokenizer))
-    encoded = tokenizer.backend_tokenizer.encode_batch_fast(words, add_special_tokens=False)
+    backend = tokenizer.backend_tokenizer
+    # A tokenizer.json may ask for both; `tokenizer.encode` switches them off for itself alone.
+    backend.no_truncation()
+    backend.no_padding()
+    encoded = backend.encode_batch_fast(words, add_special_tokens=False)
     ids = ((word, one.ids) for word, one in zip(words, encoded, strict=True))
     return {word: of if added.isdisjoint(of) else plain_ids(tokenizer, word) for word, of in ids}
 

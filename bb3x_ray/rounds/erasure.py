@@ -6,14 +6,11 @@ Model versions cannot forget: those whose lineage the person touched are listed.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from bb3x_ray.data import erase
 from bb3x_ray.data.committer import commit_inbox, committing, inboxes
@@ -50,6 +47,12 @@ def erase_user(storage: Storage, user: str, wait_seconds: float, inbox: Inbox | 
     commit_inbox(storage, inbox)
     persons = erase.persons_of(storage, user, _pseudonyms(storage, user))
     if not persons:
+        with committing(storage):
+            rejected = erase.erase_rejects(storage, [user], ())
+        if rejected:
+            return (
+                f"erased: {rejected} rejected lines that name them; the log itself knows nobody of that name."
+            )
         raise UserError(
             f"nobody in the log under {storage.root} is called that: give the `user` that clients send, the "
             "id in the recorded file, or the pseudonym in the log; check storage.root, too."
@@ -76,6 +79,21 @@ def _told(stone: Tombstone) -> str:
         f"erased: {removed or 'nothing was left'}. Versions that learned from this person, or from one that "
         f"did: {learned}. Tombstone: tombstones/{stone.person}.json"
     )
+
+
+def catch_up(storage: Storage, inbox: Inbox | None = None, wait_seconds: float = 0.0) -> list[Tombstone]:
+    """Before somebody looks at the log: commit what replicas wrote, and erase everyone who asked for it,
+    unless a run works on the same root, which will. Nothing is touched where nothing waits."""
+    places = inboxes(storage, inbox) if storage.root.is_dir() else []
+    if not any(place.waiting() or place.being_written() for place in places) and not any(pending(storage)):
+        return []
+    with ExitStack() as alone:
+        try:
+            alone.enter_context(only_run(storage))
+        except UserError:
+            commit_inbox(storage, inbox)
+            return []
+        return carry_out(storage, inbox, wait_seconds)
 
 
 def mind(storage: Storage, inbox: Inbox | None = None) -> None:
@@ -130,10 +148,14 @@ def _erase(storage: Storage, inbox: Inbox | None, request: Request) -> Tombstone
     return stone
 
 
+def _slices(storage: Storage) -> list[Path]:
+    return sorted(storage.path("rounds").glob("*/collect/conversations.parquet"))
+
+
 def _rounds_with(storage: Storage, person: str) -> Iterator[str]:
-    """Rounds in whose slice the person is."""
-    for path in sorted(storage.path("rounds").glob("*/collect/conversations.parquet")):
-        if erase.names_in(path, person):
+    """Rounds that learned from a conversation in which the person took part."""
+    for path in _slices(storage):
+        if erase.theirs_in([path], person).conversations:
             yield f"rounds/{path.parent.parent.name}"
 
 
@@ -156,12 +178,7 @@ def _touched(storage: Storage, rounds: list[str]) -> set[str]:
 
 def _erase_from_rounds(storage: Storage, person: str, because: str) -> int:
     """Slices, scores, training sets, answers: everything published under rounds/ that names the person."""
-    theirs = pc.field("person") == person
-    conversations = {
-        conversation
-        for path in storage.path("rounds").glob("*/collect/conversations.parquet")
-        for conversation in pq.read_table(path, columns=["conversation_id"], filters=theirs)[0].to_pylist()
-    }
+    theirs = erase.theirs_in(_slices(storage), person)
     removed = 0
     # Slices last: a repeated erasure finds in them which conversations it is about.
     manifests = sorted(storage.path("rounds").rglob(MANIFEST), key=lambda path: path.parent.name == "collect")
@@ -169,11 +186,11 @@ def _erase_from_rounds(storage: Storage, person: str, because: str) -> int:
         name = manifest.parent.relative_to(storage.root).as_posix()
         for file in read_json(manifest)["files"]:
             if file.endswith(".parquet"):
-                removed += erase.erase_from_table_file(storage, name, file, person, because)
+                removed += erase.erase_from_table_file(storage, name, file, theirs, because)
             elif file.endswith(".json"):
-                removed += _erase_from_json(storage, name, file, person, conversations, because)
+                removed += _erase_from_json(storage, name, file, person, theirs.conversations, because)
     for path in storage.path("rounds").glob("*/talk.json"):
-        kept, gone = pruned(read_json(path), person, conversations)
+        kept, gone = pruned(read_json(path), person, theirs.conversations)
         if gone:
             write_json(path, kept)
             removed += gone
@@ -181,7 +198,7 @@ def _erase_from_rounds(storage: Storage, person: str, because: str) -> int:
 
 
 def _erase_from_json(
-    storage: Storage, name: str, file: str, person: str, conversations: set[str], because: str
+    storage: Storage, name: str, file: str, person: str, conversations: Collection[str], because: str
 ) -> int:
     def rewrite(old: Path, new: Path) -> int:
         kept, gone = pruned(read_json(old), person, conversations)
@@ -192,7 +209,7 @@ def _erase_from_json(
     return storage.redact(name, file, rewrite, because)
 
 
-def pruned(value: Any, person: str, conversations: set[str]) -> tuple[Any, int]:
+def pruned(value: Any, person: str, conversations: Collection[str]) -> tuple[Any, int]:
     """A JSON value without what names the person or one of their conversations, and how much that was.
 
     Objects of theirs leave lists, their names leave lists of names and the keys of objects.
@@ -208,13 +225,13 @@ def pruned(value: Any, person: str, conversations: set[str]) -> tuple[Any, int]:
     return value, 0
 
 
-def _is_theirs(value: Any, person: str, conversations: set[str]) -> bool:
+def _is_theirs(value: Any, person: str, conversations: Collection[str]) -> bool:
     if isinstance(value, dict):
         return value.get("person") == person or value.get("conversation_id") in conversations
     return _names(value, person, conversations)
 
 
-def _names(value: Any, person: str, conversations: set[str]) -> bool:
+def _names(value: Any, person: str, conversations: Collection[str]) -> bool:
     return isinstance(value, str) and (value == person or value in conversations)
 
 

@@ -15,7 +15,7 @@ from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.config import Config
 from bb3x_ray.data import curate, slices, table
 from bb3x_ray.data.inbox import open_inbox
-from bb3x_ray.data.late_feedback import feedback_upto
+from bb3x_ray.data.late_words import consent_upto, feedback_upto
 from bb3x_ray.data.on_ray.in_order import on_all_cores
 from bb3x_ray.data.slices import Slice
 from bb3x_ray.metrics import Metrics, floats
@@ -102,11 +102,14 @@ class RoundSteps:
     def rated_upto(self, plan: RoundPlan) -> Iterator[Conversation]:
         """What is rated of all slices so far, with the thumbs that stand now: trust and reward learn from a
         person's whole history. A conversation that went on comes as often as it was given out, the last
-        counts."""
+        counts; one whose person took consent back since does not come any more."""
         names = [f"rounds/{n:04d}/collect" for n in range(1, plan.number + 1)]
-        standing = feedback_upto(self.storage, slices.info(self.storage, names[-1]).upto_seq)
+        upto = slices.info(self.storage, names[-1]).upto_seq
+        standing, consent = feedback_upto(self.storage, upto), consent_upto(self.storage, upto)
         for name in names:
-            yield from slices.open_slice(self.storage, name).rated(standing)
+            for conversation in slices.open_slice(self.storage, name).rated(standing):
+                if not consent.is_withdrawn(conversation.person, conversation.conversation_id):
+                    yield conversation
 
     def _learns(self, person: str) -> bool:
         """Not from the judge's people, where people's thumbs train the judge and not a panel."""

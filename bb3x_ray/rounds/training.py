@@ -24,9 +24,11 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from bb3x_ray.config import Config
 from bb3x_ray.data.answers import Choice, learn_from_answers, questions
+from bb3x_ray.data.late_words import consent_upto
 from bb3x_ray.data.mix import HUMAN, SAFETY, by_source, describe, labelled_turns, mix, shares
+from bb3x_ray.data.row_ids import conversation_of
 from bb3x_ray.data.safety_pairs import load_safety_pairs
-from bb3x_ray.data.slices import Slice
+from bb3x_ray.data.slices import Slice, info
 from bb3x_ray.data.training_rows import talk_rows
 from bb3x_ray.evaluate.on_ray import answer_on_ray
 from bb3x_ray.evaluate.replies import Asking
@@ -128,14 +130,8 @@ class Training:
     def _mixed_set(self, training_set: str) -> None:
         name, plan = self._name(1, "set"), self._plan
         if not self._storage.is_published(name):
-            own = _read(self._storage.verify(training_set))
-            earlier = [
-                _read(self._storage.verify(f"rounds/{n:04d}/curate"))
-                for n in range(1, plan.number)
-                if self._storage.is_published(f"rounds/{n:04d}/curate")
-            ]
+            own, before = _read(self._storage.verify(training_set)), self._earlier()
             pools = {HUMAN: lambda count: self._human_rows(0, count), SAFETY: lambda _: self._safety_rows()}
-            before = pa.concat_tables([TRAINING_SCHEMA.empty_table(), *earlier])
             table, given = mix(own, before, pools, self._config.train.mix, plan.seed)
             wanted = [entry.model_dump(mode="json") for entry in self._config.train.mix]
             with self._storage.publish(name, mix=given, wanted=wanted) as folder:
@@ -146,6 +142,20 @@ class Training:
             self._say(f"train: train.mix differs from what {name} was made with, which stays as it is")
         self._metrics.log("mix", floats(given), round=plan.number)
         self._say(f"train: the mix, by labelled turns: {describe(given)}")
+
+    def _earlier(self) -> pa.Table:
+        """The sets of earlier rounds, where the mix draws from any, without those who took consent back."""
+        tables = [TRAINING_SCHEMA.empty_table()]
+        if any(entry.source not in (HUMAN, SAFETY) for entry in self._config.train.mix):
+            upto = info(self._storage, f"{self._plan.name}/collect").upto_seq
+            consent = consent_upto(self._storage, upto)
+            for n in range(1, self._plan.number):
+                if self._storage.is_published(f"rounds/{n:04d}/curate"):
+                    rows = _read(self._storage.verify(f"rounds/{n:04d}/curate"))
+                    names = zip(rows["person"].to_pylist(), rows["row_id"].to_pylist(), strict=True)
+                    kept = [not consent.is_withdrawn(one, conversation_of(row_id)) for one, row_id in names]
+                    tables.append(rows.filter(pa.array(kept, pa.bool_())))
+        return pa.concat_tables(tables)
 
     def _answers_set(self, n: int, parent: Path) -> bool:
         """The set of iteration `n`; False when no answer is in it."""

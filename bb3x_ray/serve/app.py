@@ -87,7 +87,8 @@ def _add_api(app: FastAPI, chat: Chat) -> None:
 
     @app.post("/v1/consent")
     async def consent(request: ConsentRequest) -> dict[str, Any]:
-        return {"id": await chat.consent(request), "object": "consent", "store": request.store}
+        event_id = await chat.consent(request)
+        return {"id": event_id, "object": "consent", "store": request.store, "scope": request.scope}
 
     @app.post("/v1/erasure", status_code=202)
     async def erasure(request: ErasureRequest) -> dict[str, Any]:

@@ -114,7 +114,12 @@ class FeedbackRequest(_Sent):
 
 
 class ConsentRequest(_Sent):
-    """`store`: whether what was said may teach. About one conversation, or everything the user ever said."""
+    """`store`: whether what was said may teach. About one conversation, or everything the user ever said.
+
+    A misspelt `scope` must not be taken for the smaller one, so unknown fields are refused.
+    """
+
+    model_config = ConfigDict(extra="forbid")
 
     user: str | None = Field(None, max_length=256)
     completion_id: str = Field(max_length=250)

@@ -129,7 +129,7 @@ def main(root: str, tokenizer: str) -> None:
     from bb3x_ray.data import slices, table
     from bb3x_ray.data.curate import curate
     from bb3x_ray.data.deidentify import Deidentifier
-    from bb3x_ray.data.late_feedback import feedback_upto
+    from bb3x_ray.data.late_words import feedback_upto
     from bb3x_ray.data.on_ray.in_order import on_all_cores
     from bb3x_ray.reward.fold_judge import EncoderFoldJudge
     from bb3x_ray.reward.signals import signals_of

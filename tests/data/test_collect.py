@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bb3x_ray.data.collect import NotTaken, Range, collect
-from bb3x_ray.data.late_feedback import feedback_upto
+from bb3x_ray.data.late_words import feedback_upto
 from bb3x_ray.data.slices import Slice, conversations_of, write
 from bb3x_ray.data.table import head
 from bb3x_ray.schemas.conversation import Conversation
@@ -36,6 +36,7 @@ class Took:
             if message["taught_before"]
         }
         self.waiting, self.left_out = not_taken.waiting, not_taken.left_out
+        self.withdrawn = not_taken.withdrawn
 
     @property
     def ids(self) -> list[str]:
@@ -175,6 +176,37 @@ def test_consent_that_was_taken_back_keeps_a_conversation_out_of_later_ranges(st
     assert found.left_out == {"consent_withdrawn": 1}
     assert len(read_conversations(storage, 0, upto)) == 3, "the same range gives the same rows for ever"
     assert len(read_conversations(storage, 0, withdrawn)) == 1
+
+
+def test_any_person_of_a_conversation_can_take_it_back(storage: Storage) -> None:
+    """Recorded talk between two people names each as the person of what they said."""
+    commit(
+        storage,
+        said("c1", 0, person="ada"),
+        said("c1", 1, person="bob", bot=False),
+        said("c2", 0, person="bob"),
+        said("c2", 1, person="ada", bot=False),
+    )
+    first = commit(storage, consent("a", "c1", "none", 10))
+    assert Took(storage, 0, first).ids == ["c2"]
+    second = commit(storage, consent("b", EVERYTHING, "none", 11))
+    assert Took(storage, 0, second).ids == []
+    third = commit(
+        storage, consent("d", EVERYTHING, "store", 12), consent("e", "c2", "none", 13, person="bob")
+    )
+    assert Took(storage, 0, third).ids == ["c1"]
+
+
+def test_what_was_taken_back_and_given_again_teaches_once(storage: Storage) -> None:
+    commit(storage, *talk("c1"), *talk("c2"))
+    first = commit(storage, consent("a", "c1", "none", 10))
+    one = Took(storage, 0, first)
+    assert one.ids == ["c2"] and one.withdrawn == {"c1": 0}
+    second = commit(storage, said("c1", 2, "more", at=12), consent("b", "c1", "store", 11))
+    two = Took(storage, first, second, waiting=one.withdrawn)
+    assert two.ids == ["c1"] and two.taught_before == set()
+    third = Took(storage, second, commit(storage, said("c1", 3, at=13)), waiting=two.withdrawn)
+    assert third.ids == ["c1"] and third.taught_before == {"c1-m0", "c1-m1", "c1-m2"}
 
 
 def test_nobody_speaks_for_the_consent_of_others(storage: Storage) -> None:

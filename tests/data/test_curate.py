@@ -286,6 +286,12 @@ def test_whatever_comes_in_it_adds_up(tokenizer: PreTrainedTokenizerBase, seed: 
                 assert len(left) <= sum(len(text) * count for text, count in texts_of.items())
 
 
+def test_a_reply_in_two_messages_ends_where_its_turn_ends(tokenizer: PreTrainedTokenizerBase) -> None:
+    talk = conversation("c", ask(), reply("Yes, tea."), reply("And you?"), ask("Too."), reply("Nice."))
+    (row,), _ = run(tokenizer, [talk], scored(c_1=0.9, c_2=0.5, c_4=0.5))
+    assert words(tokenizer, row, "imitate") == "Yes, tea."  # the turn goes on
+
+
 def test_whose_replies_judge_others_teach_nothing(tokenizer: PreTrainedTokenizerBase) -> None:
     talks = [conversation("c", ask(), reply("Yes, tea.")), conversation("d", ask(), reply("No."))]
     talks[1] = replace(talks[1], person="bob")

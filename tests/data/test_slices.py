@@ -98,6 +98,21 @@ def test_groups_hold_the_conversations_in_their_order(storage: Storage, tmp_path
     assert [c for one in tables for c in slices.conversations_of(one)] == list(copy.conversations())
 
 
+def test_groups_stay_small_in_bytes_too(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upto = commit(storage, *(said(f"c{c}", 0, "x" * 1000) for c in range(20)))
+    slices.pin(storage, NAME, 0, upto)
+    monkeypatch.setattr("bb3x_ray.data.slices._GROUP_BYTES", 5000)
+    copy = slices.Slice(tmp_path / "some.parquet")
+    slices.write(
+        copy.path,
+        [table.slice(i, 1) for table in slices.open_slice(storage, NAME).tables() for i in range(20)],
+    )
+    assert 4 < copy.groups <= 10
+    assert list(copy.conversations()) == slices.load(storage, NAME)
+
+
 def test_over_rounds_each_turn_is_given_out_once(storage: Storage) -> None:
     """Whatever the order in which conversations go on and fall quiet."""
     given: list[str] = []

@@ -113,6 +113,8 @@ def test_words_that_were_tokenised_together_are_rendered_the_same(tiny_model: Pa
     tokenizer = tokenizer_with(tiny_model, GOOD[style])
     texts = ["Hello", " tea? ", "", "<|im_end|>", "a <|im_start|>user b", "🙂 ok", "I do.\n\nYou?", "Hello"]
     talk = [Turn("user" if i % 2 == 0 else "assistant", text) for i, text in enumerate(texts)]
+    tokenizer.backend_tokenizer.enable_truncation(2)  # as a tokenizer.json may ask for
+    tokenizer.backend_tokenizer.enable_padding(length=7)
     known = known_words(tokenizer, texts)
     assert known == {text.strip(): plain_ids(tokenizer, text.strip()) for text in texts if text.strip()}
     assert render(tokenizer, talk, known) == render(tokenizer, talk)

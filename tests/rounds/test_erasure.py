@@ -29,6 +29,7 @@ from bb3x_ray.schemas.learning import ANSWERS_SCHEMA, SCORED_SCHEMA, TRAINING_SC
 from bb3x_ray.serve.completion_ids import Signer
 from bb3x_ray.storage import Storage, read_json, write_json
 from tests.data.make import read_conversations
+from tests.data.make import said as message
 
 SECRET, REPLY, REMARK = "zanzibar marmalade", "my zebra replied", "quixotic remark"
 WORDS = (SECRET, REPLY, REMARK)
@@ -339,3 +340,73 @@ def test_what_hinders_an_erasure_is_told_and_not_taken_for_a_run(
     monkeypatch.setattr(erasure.erase, "erase_rows", full)
     with pytest.raises(UserError, match="no space left"):
         erasure.erase_user(storage, "ada", 0)
+
+
+def test_talk_between_two_people_goes_whole_and_remarks_on_others_go_too(storage: Storage) -> None:
+    """Recorded talk names each speaker as the person of what they said; a thumb may be somebody else's."""
+    remark = "that was rude of it, says bob@home"
+    append(
+        storage,
+        [
+            message("shared", 0, "I am cora and I like tea", person="cora"),
+            message("shared", 1, "and I am bob from Leeds", person="bob", bot=False),
+            Event(
+                "remark",
+                "feedback",
+                9,
+                "ada-talk-2",
+                "bob",
+                "served",
+                "store",
+                False,
+                message_id="ada-talk-2-m1",
+                rating=-1,
+                comment=remark,
+            ),
+        ],
+    )
+    name = "rounds/0003/collect"
+    slices.pin(storage, name, 0, table.head(storage))
+    with storage.publish("rounds/0003/plan") as folder:
+        write_json(folder / "plan.json", {"candidate": "v0004"})
+    training = pa.Table.from_pylist(
+        [
+            {**row("cora", TOKENS), "row_id": "shared#2"},
+            {**row("cora", TOKENS), "row_id": "answers-shared-m1~0"},
+            {**row("cora", [3]), "row_id": "cora-alone"},
+        ],
+        schema=TRAINING_SCHEMA,
+    )
+    with storage.publish("rounds/0003/curate") as folder:
+        pq.write_table(training, folder / "training_set.parquet")
+    with storage.publish("rounds/0003/hand_over") as folder:
+        write_json(folder / "champion.json", {"version": "v0001"})
+
+    erasure.erase_user(storage, "bob", 0)
+    kept = {c.conversation_id: c for c in slices.load(storage, name)}
+    assert set(kept) == {"ada-talk-1", "ada-talk-2"}
+    assert not any(f.person == "bob" for c in kept.values() for f in c.feedback)
+    assert not any(words in decoded(storage.root) for words in ("bob from Leeds", remark))
+    left = pq.read_table(storage.path("rounds/0003/curate/training_set.parquet"))
+    assert left["row_id"].to_pylist() == ["cora-alone"]
+    assert "models/v0003" in Tombstones(storage).of("bob").models
+
+
+def test_whoever_is_in_rejected_lines_alone_can_be_erased(storage: Storage) -> None:
+    write_rejects(storage, "served-y", [(1, "not valid JSON", '{"user": "nobody else@home", "t"')])
+    assert "1 rejected line" in erasure.erase_user(storage, "nobody else@home", 0)
+    assert "nobody else@home" not in decoded(storage.path("rejects"))
+    with pytest.raises(UserError, match="nobody in the log"):
+        erasure.erase_user(storage, "nobody else@home", 0)
+
+
+def test_who_looks_at_the_log_sees_what_was_said_and_nobody_who_asked_to_go(storage: Storage) -> None:
+    root = f"storage.root={storage.root}"
+    append(storage, said("dan", 1, "late words", "indeed", ""), seal=False)
+    ask_for_erasure(storage, Request("ada"))
+    shown = CliRunner().invoke(app, ["show", "bot", "-n", "50", "--json", root])
+    assert shown.exit_code == 0, shown.output
+    assert "late words" in shown.output and SECRET not in shown.output
+    assert list(pending(storage)) == [] and Tombstones(storage).of("ada").done
+    told = CliRunner().invoke(app, ["log", "commit", root])
+    assert told.exit_code == 0 and "0 segments wait" in told.output

@@ -9,6 +9,7 @@ import ray
 import ray.exceptions
 
 from bb3x_ray.data.on_ray import tasks_at_once
+from bb3x_ray.schemas.errors import UserError
 
 T = TypeVar("T")
 
@@ -32,11 +33,13 @@ def on_all_cores(work: Callable[[int], T], count: int) -> Iterator[T]:
 
 
 def _result(reference: Any) -> Any:
-    """What a task returned. Raises what it raised, without the traceback that Ray adds to its words."""
+    """What a task returned. Raises its UserError without the traceback that Ray adds to its words."""
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
-        raise error.cause from None
+        if isinstance(error.cause, UserError):
+            raise error.cause from None
+        raise
 
 
 @ray.remote(num_cpus=1, max_retries=3)

@@ -60,7 +60,11 @@ class Report:
 def read_cases(file: Path) -> list[Case]:
     """The cases of a labelled file. UserError for a line that is none."""
     cases = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UserError(f"{file} is not UTF-8: convert it first.") from None
+    for number, line in enumerate(text.splitlines(), 1):
         try:
             cases.append(parse_case(json.loads(line)["text"]))
         except (ValueError, KeyError, TypeError) as error:
