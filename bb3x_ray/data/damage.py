@@ -18,6 +18,6 @@ def readable(path: str | Path) -> Iterator[None]:
     except (pa.ArrowException, DeltaError, OSError, EOFError, ValueError) as error:
         raise UserError(
             f"{path} is missing or damaged ({type(error).__name__}): `bb3x log verify` lists what is; "
-            "restore the folder from a copy. Events of replicas can be had from the archive: move interactions/ and "
-            "interactions_ids/ away and run `bb3x log restore`."
+            "restore the folder from a copy. What replicas wrote is in the archive too: move interactions/ "
+            "and interactions_ids/ away and run `bb3x log restore`."
         ) from error

@@ -1,5 +1,6 @@
 """The benchmark of the log: real runs of its measures on a tiny deployment, and what is kept of them."""
 
+import json
 import os
 import sys
 import time
@@ -149,3 +150,17 @@ def test_acknowledgements_are_told_with_their_goals(tmp_path: Path, monkeypatch:
     assert found.utterances == 200
     assert [goal.found for goal in found.goals if "lost" in goal.measure] == ["0, 0"]
     assert found.also["disk_p99_ms"] >= found.also["disk_p50_ms"] > 0 == found.also["disk_refused"]
+
+
+@pytest.mark.ray
+def test_curation_counts_what_it_made(folder: Path, tmp_path: Path, tiny_model: Path) -> None:
+    store = tmp_path / "store"
+    arm.run("benchmarks.data.ingest_ours", str(folder), str(store))
+    said = arm.run("benchmarks.data.curation", str(store), str(tiny_model)).said
+    assert said["thumbs"] > 0 and said["imitate"] > said["avoid"] > 0
+    assert said["rows_made"] > 0 and said["tokens"] > 1000
+    assert said["utterances"] == sum(
+        len(json.loads(line)["message_history"])
+        for path in folder.glob("*.jsonl")
+        for line in path.read_text().splitlines()
+    )
