@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bb3x_ray.data.consented import first_rows
 from bb3x_ray.data.label_info import has_key, thumbs, tripped
+from bb3x_ray.data.shard import runs
 from bb3x_ray.data.shards import each, plan_shards
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.storage import Storage
@@ -216,7 +216,7 @@ def _searched(rows: pa.Table) -> _Searched:
 
 def _add(found: Analysis, seen: _Searched) -> None:
     rows = seen.rows
-    starts = first_rows(rows["conversation_id"])
+    starts = runs(rows["conversation_id"])
     sizes = np.diff(np.append(starts, len(rows)))
     human = pc.equal(rows["author_kind"], "person").to_numpy()
     side = np.where(human, "human", "bot")

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bb3x_ray.data.consented import consented, first_rows, is_withdrawn
-from bb3x_ray.data.shard import each
+from bb3x_ray.data.consented import consented, is_withdrawn
+from bb3x_ray.data.shard import each, runs
 from bb3x_ray.data.shards import plan_shards
 from bb3x_ray.storage import Storage
 
@@ -115,7 +115,7 @@ def _taken(rows: pa.Table, range_: Range, not_taken: NotTaken) -> pa.Table:
     """The rows that the range takes, with the column `taught_before`."""
     if not len(rows):
         return rows
-    starts = first_rows(rows["conversation_id"])
+    starts = runs(rows["conversation_id"])
     ids, seq = rows["conversation_id"].take(pa.array(starts)).to_pylist(), rows["commit_seq"].to_numpy()
     before = [range_.waiting.get(one) for one in ids]
     given_out = np.array([range_.after_seq if seq is None else seq for seq in before])
@@ -136,7 +136,7 @@ def _taken(rows: pa.Table, range_: Range, not_taken: NotTaken) -> pa.Table:
 def _by_conversation(rows: pa.Table) -> pa.Table:
     """Rows of messages as rows of SLICE_SCHEMA, without a copy of the texts."""
     rows = rows.combine_chunks()
-    starts = first_rows(rows["conversation_id"])
+    starts = runs(rows["conversation_id"])
     first = rows.take(pa.array(starts))
     offsets = pa.array(np.append(starts, len(rows)).astype(np.int32))
     simulated = np.logical_or.reduceat(rows["simulated"].to_numpy(), starts)

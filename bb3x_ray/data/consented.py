@@ -32,7 +32,7 @@ def consented(rows: pa.Table, left_out: Counter[str]) -> pa.Table:
     reasons = {reason: mask for reason, mask in reasons.items() if pc.any(mask).as_py()}
     if not reasons:
         return rows
-    starts = first_rows(rows["conversation_id"])
+    starts = runs(rows["conversation_id"])
     stays = np.ones(len(starts), dtype=bool)
     for reason, mask in reasons.items():
         goes = np.logical_or.reduceat(mask.to_numpy(), starts) & stays
@@ -45,8 +45,3 @@ def consented(rows: pa.Table, left_out: Counter[str]) -> pa.Table:
 def is_withdrawn(rows: pa.Table) -> pa.ChunkedArray:
     """[N] messages whose person took consent back; `rows` have the column "consent"."""
     return pc.fill_null(pc.is_in(rows["consent"], _NO), False)
-
-
-def first_rows(conversation_ids: pa.ChunkedArray) -> np.ndarray:
-    """Row numbers where conversations begin; rows of a conversation lie together."""
-    return runs(conversation_ids)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bb3x_ray.data.consented import first_rows
 from bb3x_ray.data.label_info import has_key, thumbs, tripped
+from bb3x_ray.data.shard import runs
 from bb3x_ray.data.views import SPLITS, View
 from bb3x_ray.storage import sha256_file
 
@@ -55,7 +55,7 @@ class CardCounts:
 
     def add(self, rows: pa.Table) -> None:
         """Whole conversations, with the column `split`."""
-        starts = pa.array(first_rows(rows["conversation_id"]))
+        starts = pa.array(runs(rows["conversation_id"]))
         first = rows.select(["split", "source", "consent_basis", "person", "simulated"]).take(starts)
         self.people.update(first["person"].unique().to_pylist())
         self.sources.update(zip(first["source"].to_pylist(), first["consent_basis"].to_pylist(), strict=True))

@@ -19,9 +19,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bb3x_ray.data.consented import consented, first_rows
+from bb3x_ray.data.consented import consented
 from bb3x_ray.data.data_card import CardCounts, data_card
 from bb3x_ray.data.export_formats import FORMATS, Writer
+from bb3x_ray.data.shard import runs
 from bb3x_ray.data.shards import shards
 from bb3x_ray.data.views import View, of_split, wrong_name
 from bb3x_ray.schemas.errors import UserError
@@ -144,7 +145,7 @@ def _verified(rows: pa.Table, left_out: Counter[str]) -> pa.Table:
     unverified = pc.equal(rows["author_kind"], "unverified")
     if not pc.any(unverified).as_py():
         return rows
-    starts = first_rows(rows["conversation_id"])
+    starts = runs(rows["conversation_id"])
     claimed = np.logical_or.reduceat(unverified.to_numpy(), starts)
     left_out["unverified"] += int(claimed.sum())
     return rows.filter(pa.array(np.repeat(~claimed, np.diff(np.append(starts, len(rows))))))

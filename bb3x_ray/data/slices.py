@@ -193,12 +193,16 @@ class _Counts:
 
 
 def _cleaned(table: pa.Table, clean: Deidentifier) -> pa.Table:
-    """Texts as they may leave the log; a message is the conversation's person's, a comment whose it is."""
-    person = table["person"].combine_chunks()
-    for column, of_whom in (("messages", None), ("feedback", "person")):
+    """Texts as they may leave the log: with the pseudonyms of who wrote them, or for whom a bot did."""
+    for column, words in (("messages", "text"), ("feedback", "comment")):
         lists = table[column].combine_chunks()
-        words, said = ("text" if of_whom is None else "comment"), lists.flatten()
-        persons = person.take(pc.list_parent_indices(lists)) if of_whom is None else said.field(of_whom)
+        said = lists.flatten()
+        persons = table["person"].combine_chunks().take(pc.list_parent_indices(lists))
+        if column == "messages":
+            is_person = pc.equal(said.field("author_kind"), "person")
+            persons = pc.if_else(is_person, said.field("author_name"), persons)
+        else:
+            persons = said.field("person")
         texts, _ = clean.clean_column(said.field(words), persons)
         parts = [texts if field.name == words else said.field(field.name) for field in said.type]
         values = pa.StructArray.from_arrays(parts, fields=list(said.type))
@@ -212,11 +216,6 @@ def info(storage: Storage, name: str) -> SliceInfo:
     """What `pin` returned when the slice was published."""
     manifest = storage.manifest(name)
     return SliceInfo(**{f.name: manifest[f.name] for f in fields(SliceInfo)})
-
-
-def load(storage: Storage, name: str) -> list[Conversation]:
-    """All conversations of a slice, for those that are small. Raises UserError if altered."""
-    return list(open_slice(storage, name).conversations())
 
 
 # Rows and what they mean
@@ -242,25 +241,3 @@ def _lists(messages: pa.ChunkedArray, name: str) -> Iterator[list[str]]:
     offsets = pc.subtract(lists.offsets, lists.offsets[0]).to_pylist() if len(lists) else []
     for begin, end in pairwise(offsets):
         yield values[begin:end]
-
-
-def to_table(conversations: Iterable[Conversation], taught_before: frozenset[str] = frozenset()) -> pa.Table:
-    """The opposite of `conversations_of`; `taught_before`: ids of messages."""
-    rows = []
-    for c in conversations:
-        row = {name: getattr(c, name) for name in ("conversation_id", "person", "source", "consent_basis")}
-        row |= {"simulated": c.simulated, "annotation": None}
-        row["messages"] = [
-            {
-                "message_id": m.message_id,
-                "author_kind": m.author.kind,
-                "author_name": m.author.name,
-                "text": m.text,
-                "finish_reason": m.finish_reason,
-                "taught_before": m.message_id in taught_before,
-            }
-            for m in c.messages
-        ]
-        row["feedback"] = [{**asdict(f), "reasons": list(f.reasons)} for f in c.feedback]
-        rows.append(row)
-    return pa.Table.from_pylist(rows, schema=SLICE_SCHEMA)

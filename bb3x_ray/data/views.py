@@ -19,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bb3x_ray.data.consented import consented, first_rows
+from bb3x_ray.data.consented import consented
 from bb3x_ray.data.label_info import has_key, label_info, thumbs, tripped
-from bb3x_ray.data.shard import each, in_one, plain
+from bb3x_ray.data.shard import each, in_one, plain, runs
 from bb3x_ray.data.shards import plan_shards
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.storage import Storage
@@ -162,7 +162,7 @@ def examples(
         rows = of_split(rows, split)
     if not len(rows):
         return _table(rows, np.zeros(0, int), np.zeros(0, int), rows, with_turns)
-    starts = first_rows(rows["conversation_id"])
+    starts = runs(rows["conversation_id"])
     first = np.repeat(starts, np.diff(np.append(starts, len(rows))))
     is_human = pc.equal(rows["author_kind"], "person").to_numpy()
     adversarial = _adversarial(rows["details"], is_human, starts)

@@ -1,8 +1,13 @@
 """Events for the tests: a conversation of made-up words."""
 
-from bb3x_ray.data.collect import NotTaken, Range, collect
+from collections.abc import Iterable
+from dataclasses import asdict
+
+import pyarrow as pa
+
+from bb3x_ray.data.collect import SLICE_SCHEMA, NotTaken, Range, collect
 from bb3x_ray.data.committer import committing
-from bb3x_ray.data.slices import conversations_of
+from bb3x_ray.data.slices import conversations_of, open_slice
 from bb3x_ray.schemas.conversation import Conversation
 from bb3x_ray.schemas.event import Event
 from bb3x_ray.storage import Storage
@@ -77,3 +82,30 @@ def thumb(
 
 def talk(conversation: str, turns: int = 2, **about: object) -> list[Event]:
     return [said(conversation, position, f"words {position}", **about) for position in range(turns)]  # type: ignore[arg-type]
+
+
+def load(storage: Storage, name: str) -> list[Conversation]:
+    """All conversations of a slice."""
+    return list(open_slice(storage, name).conversations())
+
+
+def to_table(conversations: Iterable[Conversation], taught_before: frozenset[str] = frozenset()) -> pa.Table:
+    """A table of SLICE_SCHEMA; `taught_before`: ids of messages."""
+    rows = []
+    for c in conversations:
+        row = {name: getattr(c, name) for name in ("conversation_id", "person", "source", "consent_basis")}
+        row |= {"simulated": c.simulated, "annotation": None}
+        row["messages"] = [
+            {
+                "message_id": m.message_id,
+                "author_kind": m.author.kind,
+                "author_name": m.author.name,
+                "text": m.text,
+                "finish_reason": m.finish_reason,
+                "taught_before": m.message_id in taught_before,
+            }
+            for m in c.messages
+        ]
+        row["feedback"] = [{**asdict(f), "reasons": list(f.reasons)} for f in c.feedback]
+        rows.append(row)
+    return pa.Table.from_pylist(rows, schema=SLICE_SCHEMA)

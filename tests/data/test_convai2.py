@@ -14,7 +14,7 @@ from bb3x_ray.data.table import head
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.event import Event
 from bb3x_ray.storage import Storage
-from tests.data.make import read_conversations
+from tests.data.make import load, read_conversations
 
 
 def dialog(number: int, scores: tuple[int | None, ...] = (None, 1), **about: Any) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def test_the_volunteers_file_is_read_whole(shared_data: Path, storage: Storage) 
     info = slices.pin(storage, "rounds/0001/collect", 0, head(storage))
     assert (info.conversations, info.bot_turns, info.people, info.left_out) == (1111, 6959, 789, {})
     assert (info.thumbs_up, info.thumbs_down, info.simulated) == (935, 440, 0)
-    found = slices.load(storage, "rounds/0001/collect")
+    found = load(storage, "rounds/0001/collect")
     assert sum(len(c.messages) for c in found) == 14623
     pairs = [(a, b) for c in found for a, b in zip(c.messages, c.messages[1:], strict=False)]
     assert sum(a.author == b.author for a, b in pairs) == 1197

@@ -13,10 +13,11 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from bb3x_ray.config import CurateConfig
 from bb3x_ray.data.curate import curate
-from bb3x_ray.data.slices import Slice, to_table, write
+from bb3x_ray.data.slices import Slice, write
 from bb3x_ray.language.chat_template import Turn, prompt_ids, turns_of
 from bb3x_ray.schemas.conversation import Author, Conversation, Message, external, model, person
 from bb3x_ray.schemas.learning import SCORED_SCHEMA, TRAINING_SCHEMA, CurationReport, Scored
+from tests.data.make import to_table
 
 WIDE = CurateConfig(human_rows=0, max_avoid_per_imitate=1000, max_tokens=2000)
 

@@ -12,6 +12,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from bb3x_ray.data.shards import plan_shards, read_shard, shards
 from bb3x_ray.data.table import TABLE, open_table
+from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.event import EVENT_SCHEMA, EVERYTHING, Event
 from bb3x_ray.storage import Storage
 from tests.data.make import commit, said, talk, thumb
@@ -221,3 +222,19 @@ def test_rows_that_delta_wrote_itself_are_read_too(storage: Storage) -> None:
     rows = [{**event.to_dict(), "commit_seq": 9} for event in talk("d")]
     write_deltalake(str(storage.path(TABLE)), pa.Table.from_pylist(rows, schema=schema), mode="append")
     assert set(texts_of(rows_of(storage))) == {"c", "d"}
+
+
+def test_a_damaged_file_is_told_by_name(storage: Storage) -> None:
+    commit(storage, *talk("c"))
+    commit(storage, *talk("d"))
+    path = sorted(storage.path(TABLE).glob("*.parquet"))[0]
+    whole = path.read_bytes()
+    for damage in (lambda: path.write_bytes(whole[: len(whole) // 2]), path.unlink):
+        damage()
+        with pytest.raises(UserError, match=rf"{path.name} is missing or damaged.*bb3x log verify"):
+            rows_of(storage)
+    path.write_bytes(whole)
+    assert len(rows_of(storage)) == 4
+    storage.path(TABLE, "_delta_log", f"{0:020d}.json").unlink()
+    with pytest.raises(UserError, match="interactions is missing or damaged"):
+        rows_of(storage)

@@ -10,7 +10,7 @@ from bb3x_ray.data.deidentify import Deidentifier
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.event import Event
 from bb3x_ray.storage import Storage
-from tests.data.make import commit, read_conversations, said, talk, thumb
+from tests.data.make import commit, load, read_conversations, said, talk, thumb, to_table
 
 NAME = "rounds/0001/collect"
 
@@ -29,7 +29,7 @@ def test_a_slice_holds_what_the_range_held(storage: Storage) -> None:
     info = slices.pin(storage, NAME, 0, upto + 1)
     assert info == slices.SliceInfo(2, 3, 1, 1, 2, 0, upto + 1, {"no_consent": 1})
     assert slices.info(storage, NAME) == info
-    assert slices.load(storage, NAME) == read_conversations(storage, 0, upto)
+    assert load(storage, NAME) == read_conversations(storage, 0, upto)
     (table,) = slices.open_slice(storage, NAME).tables(["conversation_id", "annotation"])
     assert [tuple(row.values()) for row in table.to_pylist()] == [("c1", 4), ("c2", None)]
 
@@ -39,7 +39,7 @@ def test_a_slice_holds_texts_as_they_may_leave_the_log(storage: Storage) -> None
     upto = commit(storage, opened, said("c1", 1, "hello", person="ada"), thumb("t1", "c1-m1", -1))
     clean = Deidentifier(b"a key of this test, 32 bytes long")
     slices.pin(storage, NAME, 0, upto, clean=clean)
-    (conversation,) = slices.load(storage, NAME)
+    (conversation,) = load(storage, NAME)
     text = conversation.messages[0].text
     assert "lovelace" not in text and text.startswith("I am ") and text.endswith(" and I am 25")
     (kept,) = read_conversations(storage, 0, upto)
@@ -49,10 +49,10 @@ def test_a_slice_holds_texts_as_they_may_leave_the_log(storage: Storage) -> None
 def test_a_pinned_slice_stays_as_it_is(storage: Storage) -> None:
     upto = commit(storage, *talk("c1"))
     slices.pin(storage, NAME, 0, upto)
-    before = slices.load(storage, NAME)
+    before = load(storage, NAME)
     upto = commit(storage, *talk("c2"), thumb("t", "c1-m1", 1))
     assert slices.pin(storage, NAME, 0, upto).conversations == 1
-    assert slices.load(storage, NAME) == before
+    assert load(storage, NAME) == before
 
 
 def test_an_altered_slice_is_refused(storage: Storage) -> None:
@@ -62,7 +62,7 @@ def test_an_altered_slice_is_refused(storage: Storage) -> None:
     data[40] ^= 1
     path.write_bytes(data)
     with pytest.raises(UserError, match="altered"):
-        slices.load(storage, NAME)
+        load(storage, NAME)
 
 
 def test_nothing_to_learn_from_is_said_in_a_sentence(storage: Storage) -> None:
@@ -93,8 +93,8 @@ def test_groups_hold_the_conversations_in_their_order(storage: Storage, tmp_path
     slices.write(path, [table.slice(0, 2), table.slice(2, 7), table.slice(9)], group=4)
     copy = slices.Slice(path)
     assert [len(copy.table(group)) for group in range(copy.groups)] == [4, 4, 3]
-    assert list(copy.conversations()) == slices.load(storage, NAME) == read_conversations(storage, 0, upto)
-    tables = [slices.to_table([c]) for c in copy.conversations()]
+    assert list(copy.conversations()) == load(storage, NAME) == read_conversations(storage, 0, upto)
+    tables = [to_table([c]) for c in copy.conversations()]
     assert [c for one in tables for c in slices.conversations_of(one)] == list(copy.conversations())
 
 
@@ -110,7 +110,7 @@ def test_groups_stay_small_in_bytes_too(
         [table.slice(i, 1) for table in slices.open_slice(storage, NAME).tables() for i in range(20)],
     )
     assert 4 < copy.groups <= 10
-    assert list(copy.conversations()) == slices.load(storage, NAME)
+    assert list(copy.conversations()) == load(storage, NAME)
 
 
 def test_over_rounds_each_turn_is_given_out_once(storage: Storage) -> None:

@@ -12,7 +12,7 @@ from bb3x_ray.classify.encoder import load_encoder
 from bb3x_ray.classify.pair_logistic import PairLogistic
 from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.config import AnswersConfig, Config
-from bb3x_ray.data.slices import Slice, to_table, write
+from bb3x_ray.data.slices import Slice, write
 from bb3x_ray.data.training_rows import talk_rows
 from bb3x_ray.language.chat_template import Turn, prompt_ids
 from bb3x_ray.language.generation import Decoding
@@ -25,6 +25,7 @@ from bb3x_ray.rounds.training import Training
 from bb3x_ray.schemas.learning import ANSWERS_SCHEMA
 from bb3x_ray.storage import Storage
 from bb3x_ray.train.on_ray.answers import answer_questions
+from tests.data.make import to_table
 from tests.reward.make import conversation
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]

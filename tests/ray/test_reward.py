@@ -9,7 +9,7 @@ from bb3x_ray.classify.encoder import load_encoder
 from bb3x_ray.config import CurateConfig, RewardConfig
 from bb3x_ray.data.curate import Each, curate, one_by_one
 from bb3x_ray.data.on_ray.in_order import on_all_cores
-from bb3x_ray.data.slices import Slice, to_table, write
+from bb3x_ray.data.slices import Slice, write
 from bb3x_ray.reward.on_ray import score_groups, score_turns
 from bb3x_ray.reward.reward_model import train_reward
 from bb3x_ray.reward.trust import Trust
@@ -18,6 +18,7 @@ from bb3x_ray.rounds.turns_of_slice import TurnsOfSlice
 from bb3x_ray.schemas.conversation import Conversation
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.learning import SCORED_SCHEMA, CurationReport, Scored
+from tests.data.make import to_table
 from tests.reward.make import conversation, crowd
 
 pytestmark = pytest.mark.ray

@@ -28,7 +28,7 @@ from bb3x_ray.schemas.event import Event
 from bb3x_ray.schemas.learning import ANSWERS_SCHEMA, SCORED_SCHEMA, TRAINING_SCHEMA
 from bb3x_ray.serve.completion_ids import Signer
 from bb3x_ray.storage import Storage, read_json, write_json
-from tests.data.make import read_conversations
+from tests.data.make import load, read_conversations
 from tests.data.make import said as message
 
 SECRET, REPLY, REMARK = "zanzibar marmalade", "my zebra replied", "quixotic remark"
@@ -148,7 +148,7 @@ def test_nothing_of_the_person_is_left_anywhere(storage: Storage) -> None:
         assert words not in left, words
     assert "hi there" in left and "of somebody else" in left and "see you" in left
     assert "erased: " in said_of_it and "ada" not in said_of_it
-    assert [c.person for c in slices.load(storage, "rounds/0001/collect")] == ["bob"]
+    assert [c.person for c in load(storage, "rounds/0001/collect")] == ["bob"]
     assert table.head(storage) == 12
 
 
@@ -383,7 +383,7 @@ def test_talk_between_two_people_goes_whole_and_remarks_on_others_go_too(storage
         write_json(folder / "champion.json", {"version": "v0001"})
 
     erasure.erase_user(storage, "bob", 0)
-    kept = {c.conversation_id: c for c in slices.load(storage, name)}
+    kept = {c.conversation_id: c for c in load(storage, name)}
     assert set(kept) == {"ada-talk-1", "ada-talk-2"}
     assert not any(f.person == "bob" for c in kept.values() for f in c.feedback)
     assert not any(words in decoded(storage.root) for words in ("bob from Leeds", remark))
