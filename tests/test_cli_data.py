@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from bb3x_ray import cli
+from bb3x_ray.data.tombstones import Request, ask_for_erasure
+from bb3x_ray.rounds.ledger import only_run
 from bb3x_ray.storage import Storage
 from tests.data.make import commit, said, talk, thumb
 from tests.data.release import conversations, events_of
@@ -19,6 +21,7 @@ Command = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def bb3x(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], storage: Storage) -> Command:
     """arguments -> (exit code, stdout, stderr), on the log of `storage`."""
+    storage.root.mkdir(parents=True, exist_ok=True)
 
     def command(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["bb3x", *arguments, "-c", CONFIG, f"storage.root={storage.root}"])
@@ -56,6 +59,33 @@ def test_mistakes_end_in_one_sentence(
     assert code == 2 and words in err and "Traceback" not in err
     assert err.startswith("bb3x: ") and err.endswith(".\n") and err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("arguments", [("show", "bot"), ("analyze",), ("log", "status"), ("log", "verify")])
+def test_where_there_is_no_store_none_is_made(
+    bb3x: Command, storage: Storage, arguments: tuple[str, ...]
+) -> None:
+    storage.root.rmdir()
+    code, _, err = bb3x(*arguments)
+    assert code == 2 and err.startswith("bb3x: there is no store at") and not storage.root.exists()
+
+
+def test_nothing_leaves_while_somebody_waits_to_be_erased(
+    bb3x: Command, storage: Storage, tmp_path: Path
+) -> None:
+    commit(storage, *(event for record in conversations(3) for event in events_of(record)))
+    with only_run(storage):
+        ask_for_erasure(storage, Request("somebody"))
+        for arguments in (
+            ("show", "bot"),
+            ("analyze",),
+            ("export", str(tmp_path / "out"), "--format", "bb3"),
+        ):
+            code, out, err = bb3x(*arguments)
+            assert code == 2 and "1 asked to be erased" in err and out == ""
+        code, _, err = bb3x("log", "status")
+        assert code == 0 and "1 asked to be erased" in err
+    assert bb3x("show", "bot")[0] == 0
 
 
 def test_an_empty_view_says_so(bb3x: Command) -> None:

@@ -26,8 +26,10 @@ def log_status(config: ConfigOption = LOCAL, overrides: Overrides = None, json: 
     from bb3x_ray.data.log_status import log_status as look
     from bb3x_ray.data.log_status import status_lines
 
-    status = look(*_log_of(parsed))
+    storage, inbox = _log_of(parsed)
+    status = look(storage, inbox)
     _tell(status, status_lines(status), json)
+    _tell_who_waits(storage)
 
 
 @log_app.command("commit")
@@ -45,6 +47,7 @@ def log_commit(config: ConfigOption = LOCAL, overrides: Overrides = None, json: 
     status = look(*_log_of(parsed))
     line = f"{status.head} events committed in all, {status.sealed + status.open} segments wait"
     _tell(status, [f"{line}; {erased} people erased now"], json)
+    _tell_who_waits(_log_of(parsed)[0])
 
 
 @log_app.command("compact")
@@ -88,7 +91,10 @@ def log_verify(config: ConfigOption = LOCAL, overrides: Overrides = None, json: 
 
 @log_app.command("restore")
 def log_restore(config: ConfigOption = LOCAL, overrides: Overrides = None, json: JsonOption = False) -> None:
-    """Commit again what the archive holds and the table does not, after a table was lost."""
+    """Commit again what the archive holds and the table does not, after a table was lost.
+
+    The archive holds what replicas wrote; recorded files are ingested again.
+    """
     from bb3x_ray.config import load_config
 
     parsed = load_config(config, overrides)
@@ -100,19 +106,50 @@ def log_restore(config: ConfigOption = LOCAL, overrides: Overrides = None, json:
 
 def catch_up(config: "Config") -> int:
     """What was said and asked for until now gets into the table before anybody looks at it. Returns how many
-    people were erased."""
+    people were erased. Raises UserError where there is no store."""
     from bb3x_ray.rounds.erasure import catch_up as commit_and_erase
 
     storage, inbox = _log_of(config)
     return len(commit_and_erase(storage, inbox, config.log.seal_seconds + 0.5))
 
 
+def _tell_who_waits(storage: "Storage") -> None:
+    from bb3x_ray.rounds.erasure import waiting
+
+    count = waiting(storage)
+    if count:
+        typer.echo(
+            f"{count} asked to be erased and are still in the log: the run on this storage root erases them "
+            "before its next step.",
+            err=True,
+        )
+
+
+def nobody_waits(config: "Config") -> None:
+    """Raises UserError while the log holds somebody who asked to be erased: nothing of theirs may leave."""
+    from bb3x_ray.rounds.erasure import waiting
+    from bb3x_ray.schemas.errors import UserError
+    from bb3x_ray.storage import Storage
+
+    count = waiting(Storage(config.storage.root))
+    if count:
+        raise UserError(
+            f"{count} asked to be erased and are still in the log: a run works on this storage root and "
+            "erases them before its next step; try again then."
+        )
+
+
 def _log_of(config: "Config") -> "tuple[Storage, Inbox]":
-    """The storage root, and where replicas write."""
+    """The storage root, and where replicas write. Raises UserError where there is no store."""
     from bb3x_ray.data.inbox import open_inbox
+    from bb3x_ray.schemas.errors import UserError
     from bb3x_ray.storage import Storage
 
     storage = Storage(config.storage.root)
+    if not storage.root.is_dir():
+        raise UserError(
+            f"there is no store at {storage.root}: set storage.root, or --config to the config that wrote it."
+        )
     return storage, open_inbox(config.log.root or str(storage.root))
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bb3x_ray.cli.log import catch_up
+from bb3x_ray.cli.log import catch_up, nobody_waits
 from bb3x_ray.cli.options import LOCAL, RECORDED, ConfigOption, Overrides
 
 
@@ -100,6 +100,7 @@ def show(
         check_split(split)
     console, left_out, number = Console(highlight=False), Counter[str](), 0
     catch_up(parsed)
+    nobody_waits(parsed)
     found = first_examples(Storage(parsed.storage.root), wanted, split, count, left_out)
     for number, example in enumerate(found, start=1):
         if json:
@@ -134,6 +135,7 @@ def export(
         check_split(split)
     wanted = view_named(view) if view is not None else None
     catch_up(parsed)
+    nobody_waits(parsed)
     storage = Storage(parsed.storage.root)
     cleaner = deidentifier(storage, parsed.log)
     clean = (lambda text, person: cleaner.clean(text, person).text) if cleaner else None
@@ -167,6 +169,7 @@ def analyze(
     from bb3x_ray.storage import Storage
 
     catch_up(parsed)
+    nobody_waits(parsed)
     found = count(Storage(parsed.storage.root))
     if json:
         Console().print_json(data=found.to_dict())

@@ -27,6 +27,8 @@ from bb3x_ray.storage import Storage
 # Delta rewrites files with string views, and Arrow compares no string with the bounds of those.
 _NUMBERS = ColumnProperties(statistics_enabled="CHUNK")
 _REWRITTEN = WriterProperties(
+    compression="ZSTD",
+    compression_level=1,
     default_column_properties=ColumnProperties(statistics_enabled="NONE"),
     column_properties={"commit_seq": _NUMBERS, "at": _NUMBERS},
 )
@@ -59,13 +61,13 @@ def erase_rows(storage: Storage, person: str) -> int:
     table = open_table(storage)
     if table is None:
         return 0
-    rows = len(seqs_of(storage, person))
-    if rows:
-        quoted = person.replace("'", "''")
-        table.delete(f"person = '{quoted}'", writer_properties=_REWRITTEN)
+    seqs = seqs_of(storage, person)
+    if seqs:
+        # By number: Delta's log keeps the words of a predicate.
+        table.delete(f"commit_seq IN ({', '.join(map(str, seqs))})", writer_properties=_REWRITTEN)
     # Old versions hold the words still, and so may files of a commit that was killed.
     table.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False, full=True)
-    return rows
+    return len(seqs)
 
 
 def erase_lines(places: Iterable[Inbox], stones: Tombstones) -> int:

@@ -53,6 +53,9 @@ def erase_user(storage: Storage, user: str, wait_seconds: float, inbox: Inbox | 
             return (
                 f"erased: {rejected} rejected lines that name them; the log itself knows nobody of that name."
             )
+        before = (Tombstones(storage).of(one) for one in (user, *_pseudonyms(storage, user)))
+        if any(stone and stone.done for stone in before):
+            return "they were erased already, and nothing of theirs came since."
         raise UserError(
             f"nobody in the log under {storage.root} is called that: give the `user` that clients send, the "
             "id in the recorded file, or the pseudonym in the log; check storage.root, too."
@@ -83,7 +86,7 @@ def _told(stone: Tombstone) -> str:
 
 def catch_up(storage: Storage, inbox: Inbox | None = None, wait_seconds: float = 0.0) -> list[Tombstone]:
     """Before somebody looks at the log: commit what replicas wrote, and erase everyone who asked for it,
-    unless a run works on the same root, which will. Nothing is touched where nothing waits."""
+    unless a run works on the same root, which will: see `waiting`. Nothing is touched where nothing waits."""
     places = inboxes(storage, inbox) if storage.root.is_dir() else []
     if not any(place.waiting() or place.being_written() for place in places) and not any(pending(storage)):
         return []
@@ -94,6 +97,11 @@ def catch_up(storage: Storage, inbox: Inbox | None = None, wait_seconds: float =
             commit_inbox(storage, inbox)
             return []
         return carry_out(storage, inbox, wait_seconds)
+
+
+def waiting(storage: Storage) -> int:
+    """How many people asked to be erased and are not yet."""
+    return sum(1 for _ in pending(storage))
 
 
 def mind(storage: Storage, inbox: Inbox | None = None) -> None:

@@ -191,6 +191,8 @@ class RoundSteps:
     def _curate(self, plan: RoundPlan, slice_: Slice, scored: Scored, path: Path) -> CurationReport:
         config = self.config
         wanted = config.curate.human_rows
+        if wanted:
+            self.say("curate: which exchanges between people to imitate beside")
         human = self._human_exchanges(plan, scored.reward_version)[:wanted] if wanted else []
         with pq.ParquetWriter(path, TRAINING_SCHEMA) as file:
             report = curate.curate(

@@ -42,6 +42,12 @@ class _Sent(BaseModel):
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True, frozen=True)
 
 
+class _Exact(_Sent):
+    """Unknown fields are refused: a misspelt `scope` or `reasons` must not be taken for none."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 def _join_parts(content: Any) -> Any:
     """`content` may be a list of text parts: {"type": "text", "text": …}."""
     if not isinstance(content, list):
@@ -99,7 +105,7 @@ class ChatRequest(_Sent):
         return [stop for stop in stops if stop]
 
 
-class FeedbackRequest(_Sent):
+class FeedbackRequest(_Exact):
     completion_id: str = Field(max_length=250)
     rating: Literal[1, -1] | None
     reasons: list[str] = Field([], max_length=len(REASONS))
@@ -113,13 +119,8 @@ class FeedbackRequest(_Sent):
         return tuple(dict.fromkeys(self.reasons))
 
 
-class ConsentRequest(_Sent):
-    """`store`: whether what was said may teach. About one conversation, or everything the user ever said.
-
-    A misspelt `scope` must not be taken for the smaller one, so unknown fields are refused.
-    """
-
-    model_config = ConfigDict(extra="forbid")
+class ConsentRequest(_Exact):
+    """`store`: whether what was said may teach. About one conversation, or everything the user ever said."""
 
     user: str | None = Field(None, max_length=256)
     completion_id: str = Field(max_length=250)
@@ -127,7 +128,7 @@ class ConsentRequest(_Sent):
     scope: Literal["conversation", "everything"] = "conversation"
 
 
-class ErasureRequest(_Sent):
+class ErasureRequest(_Exact):
     """`completion_id`: any that was written for this user, which proves that it is they who ask."""
 
     user: str | None = Field(None, max_length=256)
@@ -151,6 +152,10 @@ def explain(errors: list[Any]) -> ApiError:
     error = errors[0]
     if error["type"] in ("json_invalid", "value_error.jsondecode"):
         return ApiError(400, "The body is not valid JSON.", code="invalid_json")
+    if error["type"] == "extra_forbidden":
+        return ApiError(
+            400, "The body has a field that is not known here; look at its spelling.", code="unknown_field"
+        )
     path = [str(part) for part in error["loc"] if isinstance(part, int) or part in _FIELDS]
     where = ".".join(path)
     message = (

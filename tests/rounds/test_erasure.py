@@ -256,6 +256,13 @@ def test_numbers_of_scores_go_with_their_person(storage: Storage) -> None:
     assert turns["conversation_id"].to_pylist() == ["bob-talk-1"]
 
 
+def test_deltas_log_does_not_name_who_was_erased(storage: Storage) -> None:
+    erasure.erase_user(storage, "ada", 0)
+    log = "".join(path.read_text() for path in storage.path("interactions", "_delta_log").glob("*.json"))
+    assert "commit_seq IN" in log and "ada" not in log
+    assert erasure.erase_user(storage, "ada", 0).startswith("they were erased already")
+
+
 def test_the_log_is_whole_after_an_erasure_and_can_be_compacted(storage: Storage) -> None:
     erasure.erase_user(storage, "ada", 0)
     assert verify(storage).damages == []

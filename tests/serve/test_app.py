@@ -9,7 +9,10 @@ import pytest
 
 from bb3x_ray.config import ChatConfig
 from bb3x_ray.schemas.event import EVERYTHING
-from tests.serve.room import chunks, history, room
+from bb3x_ray.serve.completion_ids import Signer
+from tests.serve.room import KEY, chunks, history, room
+
+ADA = Signer(KEY).pseudonym("ada")
 
 
 def test_a_plain_reply_has_openais_shape_and_says_which_version_wrote_it(tiny_model: Path) -> None:
@@ -26,7 +29,7 @@ def test_a_plain_reply_has_openais_shape_and_says_which_version_wrote_it(tiny_mo
             usage = body["usage"]
             assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"] > 0
             question, reply = r.log.events
-            assert (question.text, question.author_kind, question.person) == ("Hello there", "person", "ada")
+            assert (question.text, question.author_kind, question.person) == ("Hello there", "person", ADA)
             assert (question.position, reply.position) == (0, 1)
             assert (reply.author_kind, reply.author_name, reply.message_id) == ("model", "v0001", body["id"])
             assert reply.text == choice["message"]["content"]
@@ -102,7 +105,7 @@ def test_only_the_person_of_a_completion_can_rate_it(tiny_model: Path) -> None:
                 assert answer.json()["error"]["code"] == "completion_not_found"
             assert (await r.feedback(mine, 1, user="ada")).status_code == 200
             assert (await r.feedback(anonymous, None)).status_code == 200
-            assert r.log.events[-2].person == "ada" and r.log.events[-2].simulated
+            assert r.log.events[-2].person == ADA and r.log.events[-2].simulated
             assert not r.log.events[-1].simulated
 
     asyncio.run(talk())
@@ -121,7 +124,7 @@ def test_only_the_person_of_a_completion_can_ask_for_their_erasure(tiny_model: P
             answer = await r.client.post("/v1/erasure", json=asked)
             assert (answer.status_code, answer.json()["status"]) == (202, "accepted")
             event = r.log.events[-1]
-            assert (event.kind, event.person, event.text) == ("erasure", "ada", None)
+            assert (event.kind, event.person, event.text) == ("erasure", ADA, None)
             assert event.event_id == answer.json()["id"]
 
     asyncio.run(talk())
@@ -140,7 +143,7 @@ def test_consent_can_be_taken_back_and_given_again(tiny_model: Path) -> None:
             assert (await r.client.post("/v1/consent", json=everything)).status_code == 200
             about = r.log.events[0].conversation_id
             found = [(e.kind, e.person, e.conversation_id, e.consent_basis) for e in r.log.events[-2:]]
-            assert found == [("consent", "ada", about, "none"), ("consent", "ada", EVERYTHING, "store")]
+            assert found == [("consent", ADA, about, "none"), ("consent", ADA, EVERYTHING, "store")]
 
     asyncio.run(talk())
 

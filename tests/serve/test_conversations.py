@@ -111,18 +111,19 @@ def test_memory_is_bounded_and_forgetting_is_harmless() -> None:
     assert forgotten.unlogged == places[0].unlogged and forgotten.conversation_id == places[0].conversation_id
 
 
-def test_pseudonyms_hide_addresses_and_nobody_can_speak_as_an_anonymous_person() -> None:
+def test_pseudonyms_hide_names_and_nobody_can_speak_as_an_anonymous_person() -> None:
     signer = Signer(KEY)
-    assert signer.person("ada", "c") == "ada"
-    hidden = signer.person("ada@example.org", "c")
-    assert hidden.startswith("u-") and "ada" not in hidden
+    for name in ("ada", "john.smith", "4111111111111111", "ada@example.org"):
+        hidden = signer.person(name, "c")
+        assert hidden.startswith("u-") and name not in hidden and hidden == signer.person(name, "d")
     assert signer.person(hidden, "c") != hidden
     anonymous = signer.person(None, "c")
     assert anonymous != signer.person("", "other") and signer.person(anonymous, "c") != anonymous
 
 
 def test_ids_are_bound_to_the_key_the_person_and_the_conversation() -> None:
-    made = Signer(KEY).new_completion("tea.0123456789", "ada", stored=True, simulated=True)
+    ada = Signer(KEY).pseudonym("ada")
+    made = Signer(KEY).new_completion("tea.0123456789", ada, stored=True, simulated=True)
     assert Signer(KEY).read_completion(made.completion_id, "ada") == made
     assert Signer(b"another key of 32 bytes, as long").read_completion(made.completion_id, "ada") is None
     for old, new in (("tea", "pea"), (".sr.", ".nr."), (".sr.", ".s.")):

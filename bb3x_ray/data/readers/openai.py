@@ -20,6 +20,7 @@ from bb3x_ray.schemas.event import Event
 
 SOURCE = "openai"
 KEYS = ("messages",)
+_ROLES = ("user", "assistant", "system", "developer", "tool", "function")
 _RATINGS: dict[Any, int] = {1: 1, -1: -1, 0: -1}  # true and false are 1 and 0
 
 
@@ -115,6 +116,8 @@ def _events(
 def _role(index: int, message: Any) -> str:
     if not isinstance(message, dict) or not isinstance(message.get("role"), str):
         raise ValueError(f"message {index} must be an object with a role")
+    if message["role"] not in _ROLES:
+        raise ValueError(f"message {index}: role must be one of {', '.join(_ROLES)}")
     return str(message["role"])
 
 
