@@ -50,7 +50,7 @@ def measure(folder: Path, root: Path, repeats: int) -> Any:
     table = [
         goals.Goal("utterances, thumbs, people", f"{said['utterances']}, {said['thumbs']}, {said['people']}"),
         goals.Goal("replies to imitate, to avoid", f"{said['imitate']}, {said['avoid']}"),
-        goals.Goal("training rows, million tokens", f"{said['rows_made']}, {said['tokens'] / 1e6:.0f}"),
+        goals.Goal("training rows, million tokens", f"{said['rows_made']}, {said['tokens'] / 1e6:.1f}"),
         *(goals.Goal(f"{name}, s", f"{took:.1f}") for name, took in stages.items()),
         goals.Goal(
             f"feedback joined, trust, labels: all before rows, s (start of Ray and imports: {start:.1f})",

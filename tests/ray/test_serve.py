@@ -15,8 +15,10 @@ import pytest
 from bb3x_ray.config import ChatConfig, ModelConfig, ServeConfig
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.event import Event
+from bb3x_ray.serve.completion_ids import Signer
 from bb3x_ray.serve.on_ray import ServerHandle, Wiring, start
 
+KEY = b"key of this test" * 2
 pytestmark = pytest.mark.ray
 
 
@@ -71,7 +73,7 @@ def server(ray_cluster: None, root: Path) -> Iterator[ServerHandle]:
         functools.partial(find_model, root),
         (root / "champion").read_text,
         functools.partial(LineLog, root / "log"),
-        b"key of this test" * 2,
+        KEY,
     )
     config = ServeConfig(port=free_port(), num_replicas=2, num_cpus=0.1, threads=1)
     running = start(wiring, config, ChatConfig(max_new_tokens=24), ModelConfig(dtype="float32"))
@@ -106,7 +108,7 @@ def test_a_stream_and_its_thumb_are_in_the_log_of_a_replica(server: ServerHandle
         assert "bb3x-ray" in client.get("/").text
         assert client.get("/page/chat.js").status_code == 200
     question, reply, feedback = sorted(
-        (e for e in logged(root / "log") if e.person == "ada"), key=lambda e: e.at
+        (e for e in logged(root / "log") if e.person == Signer(KEY).pseudonym("ada")), key=lambda e: e.at
     )
     text = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
     assert (question.text, reply.text, reply.author_name) == ("Hello", text, "v0001")
@@ -172,5 +174,5 @@ def test_a_client_that_goes_away_stops_its_generation(server: ServerHandle, root
             ) as answer:
                 next(answer.iter_lines())
         time.sleep(2 * took)
-    assert [e for e in logged(root / "log") if e.person == "stayer"]
-    assert not [e for e in logged(root / "log") if e.person == "leaver"]
+    assert [e for e in logged(root / "log") if e.person == Signer(KEY).pseudonym("stayer")]
+    assert not [e for e in logged(root / "log") if e.person == Signer(KEY).pseudonym("leaver")]
