@@ -106,7 +106,7 @@ def pin(
     """Copy the conversations of commit_seq range (after_seq, upto_seq] to `name`, for instance
     rounds/0001/collect. A slice that is already published stays as it is.
 
-    previous   name of the slice before this one: what was not quiet then is looked at again
+    previous   name of the slice before this one: what it had to leave for later is looked at again
     clean      goes over every text that is copied; None: as they are
 
     Raises UserError when there is nothing to copy.
