@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+_OBJECT_STORE_BYTES = 800_000_000
 _EVERY_SECONDS = 1.0  # reading how much memory is shared takes the kernel a while
 LIMIT_SECONDS = 1200.0  # an arm at full size takes one or two minutes, the slowest should take five
 
@@ -143,6 +144,20 @@ def _pss(pid: int) -> int:
     except OSError:  # it ended meanwhile
         pass
     return 0
+
+
+def start_ray() -> None:
+    """Ray on this machine's cores, for an arm that needs it."""
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=os.cpu_count(),
+        object_store_memory=_OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
 
 
 def report(seconds: float, **said: Any) -> None:

@@ -15,7 +15,6 @@ replies are made up of their words' hashes, and so are the scores.
 """
 
 import hashlib
-import os
 import statistics
 import sys
 import time
@@ -28,7 +27,6 @@ import numpy as np
 
 GOAL_SECONDS, GOAL_BYTES = 300.0, 6 * 2**30
 STAGES = ("collect", "trust", "turns", "labels", "rows")
-_OBJECT_STORE_BYTES = 800_000_000
 _WIDTH = 384
 
 
@@ -127,7 +125,6 @@ def main(root: str, tokenizer: str) -> None:
     watch = _Stopwatch()
     import pyarrow as pa
     import pyarrow.parquet as pq
-    import ray
 
     from bb3x_ray.config import CurateConfig, RewardConfig, TrustConfig
     from bb3x_ray.data import slices, table
@@ -141,16 +138,9 @@ def main(root: str, tokenizer: str) -> None:
     from bb3x_ray.rounds.turns_of_slice import TurnsOfSlice
     from bb3x_ray.schemas.learning import SCORED_SCHEMA, TRAINING_SCHEMA, Scored
     from bb3x_ray.storage import Storage
-    from benchmarks.data.arm import report
+    from benchmarks.data.arm import report, start_ray
 
-    ray.init(
-        address="local",
-        num_cpus=os.cpu_count(),
-        object_store_memory=_OBJECT_STORE_BYTES,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
+    start_ray()
     watch.lap("start_seconds")
 
     storage, name = Storage(root), "rounds/0001/collect"

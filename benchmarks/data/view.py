@@ -10,7 +10,6 @@ and Ray's start count.
 """
 
 import json
-import os
 import statistics
 import sys
 import time
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 LABEL = "bot"
 GOAL = 2.0
 CHECKED = ("examples", "context_bytes", "label_bytes", "adversarial", "thumbs_up", "thumbs_down")
-_OBJECT_STORE_BYTES = 800_000_000
 
 
 def measure(folder: Path, root: Path, repeats: int) -> Any:
@@ -159,20 +157,12 @@ def on_threads(root: Path) -> dict[str, Any]:
 def through_ray(root: Path) -> dict[str, Any]:
     """The same; `seconds` holds Ray's start, which is told apart too."""
     began = time.perf_counter()
-    import ray
-
     from bb3x_ray.data.on_ray.views import view_dataset
     from bb3x_ray.data.views import VIEWS
     from bb3x_ray.storage import Storage
+    from benchmarks.data.arm import start_ray
 
-    ray.init(
-        address="local",
-        num_cpus=os.cpu_count(),
-        object_store_memory=_OBJECT_STORE_BYTES,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
+    start_ray()
     started = time.perf_counter() - began
     made = _Sizes()
     dataset = view_dataset(Storage(root), VIEWS[LABEL])
