@@ -13,12 +13,17 @@ _SECOND_PERSON = frozenset("you your you're youre yours u".split())
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A reply in its context; `label` 1.0 for the class, 0.0 against, anything between for doubt."""
+    """A reply in its context; `label` 1.0 for the class, 0.0 against, anything between for doubt.
+
+    after   hindsight: what the person said next, "" for nothing any more; None where it cannot be known
+            yet, as of a fresh reply
+    """
 
     context: str
     reply: str
     label: float = 0.0
     weight: float = 1.0
+    after: str | None = None
 
 
 def novel_words(context: str, reply: str) -> list[str]:

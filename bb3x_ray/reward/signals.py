@@ -11,7 +11,10 @@ WEAK = 0.2  # weight of a turn whose label is only its conversation's annotation
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """One thumb: `label` is 1 for up and 0 for down. `cut_off`: the length limit broke the reply off."""
+    """One thumb: `label` is 1 for up and 0 for down. `cut_off`: the length limit broke the reply off.
+
+    after   what the person said next, "" for nothing any more (see `after_text`)
+    """
 
     conversation_id: str
     message_id: str
@@ -20,6 +23,17 @@ class Signal:
     reply: str
     label: int
     cut_off: bool = False
+    after: str = ""
+
+
+def after_text(conversation: Conversation, index: int) -> str:
+    """What the person said between message `index` and the bot's next one, as one line; "" for nothing."""
+    said = []
+    for message in conversation.messages[index + 1 :]:
+        if message.author.is_bot:
+            break
+        said.append(message.text)
+    return " ".join(" ".join(said).split())
 
 
 def context_text(before: Sequence[Message]) -> str:
@@ -69,6 +83,7 @@ def signals_of(conversations: Iterable[Conversation]) -> list[Signal]:
                 message.text,
                 int(rating > 0),
                 message.finish_reason == "length",
+                after_text(conversation, index),
             )
     return list(signals.values())
 

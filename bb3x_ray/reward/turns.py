@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from bb3x_ray.reward.signals import context_text, thumbs_of
+from bb3x_ray.reward.signals import after_text, context_text, thumbs_of
 from bb3x_ray.schemas.conversation import Conversation
 
 # How often a trusted person's thumb is right, by assumption: people err, and some trolls pass.
@@ -19,6 +19,7 @@ TURNS_SCHEMA = pa.schema(
         ("person", pa.string()),
         ("context", pa.string()),
         ("reply", pa.string()),
+        ("after", pa.string()),
         ("rating", pa.int8()),
         ("trusted", pa.bool_()),
     ]
@@ -41,6 +42,7 @@ def turns_table(conversations: Iterable[Conversation], distrusted: frozenset[str
                         "person": conversation.person,
                         "context": context_text(conversation.context_of(index)),
                         "reply": message.text,
+                        "after": after_text(conversation, index),
                         "rating": thumbs.get(message.message_id),
                         "trusted": trusted,
                     }
