@@ -39,7 +39,7 @@ def words_of(storage: Storage, person: str) -> set[str]:
     table = open_table(storage)
     if table is None:
         return set()
-    rows = scan(storage, table, ["text", "comment"], ds.field("person") == person)
+    rows = scan(storage, table, ["text", "comment", "correction"], ds.field("person") == person)
     return {text for name in rows.column_names for text in rows[name].to_pylist() if text}
 
 
@@ -112,16 +112,21 @@ class Theirs:
             )
         kept = rows.filter(pc.invert(mask))
         gone = len(rows) - len(kept)
-        if "feedback" in names:
-            lists = kept["feedback"].to_pylist()
-            left = [[one for one in said if one["person"] != self.person] for said in lists]
-            remarks = sum(map(len, lists)) - sum(map(len, left))
-            if remarks:
-                place = kept.schema.get_field_index("feedback")
-                field = kept.schema.field(place)
-                kept = kept.set_column(place, field, pa.array(left, field.type))
-            gone += remarks
+        for column, who in _REMARKS.items():
+            if column in names:
+                kept, remarks = self._without_remarks(kept, column, who)
+                gone += remarks
         return kept, gone
+
+    def _without_remarks(self, rows: pa.Table, column: str, who: str) -> tuple[pa.Table, int]:
+        lists = rows[column].to_pylist()
+        left = [[one for one in said or () if one[who] != self.person] for said in lists]
+        remarks = sum(len(said or ()) for said in lists) - sum(map(len, left))
+        if remarks:
+            place = rows.schema.get_field_index(column)
+            field = rows.schema.field(place)
+            rows = rows.set_column(place, field, pa.array(left, field.type))
+        return rows, remarks
 
     def _is_row(self, row_id: str) -> bool:
         """Of a conversation of theirs, or an answer to a message in one."""
@@ -131,7 +136,9 @@ class Theirs:
         return conversation_of(row_id) in self.conversations
 
 
-_NAMING = ("person", "conversation_id", "row_id", "feedback")
+# What slices hold of people who said something of others' conversations: column -> whose a remark is.
+_REMARKS = {"feedback": "person", "annotations": "rater"}
+_NAMING = ("person", "conversation_id", "row_id", *_REMARKS)
 
 
 def theirs_in(slices: Iterable[Path], person: str) -> Theirs:

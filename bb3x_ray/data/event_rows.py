@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from bb3x_ray.schemas.conversation import AUTHOR_KINDS
+from bb3x_ray.schemas.conversation import AUTHOR_KINDS, LABELS
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.event import EVENT_SCHEMA, KINDS, Event
 
@@ -19,6 +19,7 @@ _STRINGS = (
     "consent_basis",
     "message_id",
     "comment",
+    "correction",
 )
 _OPTIONAL_STRINGS = ("author_kind", "author_name", "text", "finish_reason", "details")
 
@@ -80,6 +81,12 @@ def check_event(event: Event) -> None:
     elif event.kind == "feedback":
         _expect(event.rating in (1, -1, None), "the rating of a feedback must be 1, -1 or null")
         _expect(bool(event.message_id), "a feedback needs the message_id of the reply it is about")
+    elif event.kind == "annotation" and event.message_id:
+        _expect(
+            len(event.reasons) == 1 and event.reasons[0] in LABELS,
+            f"the reasons of a message's annotation must be one of {', '.join(LABELS)}",
+        )
+        _expect(bool(event.author_name), "a message's annotation needs its rater as author_name")
     else:
         _expect(event.kind in KINDS, f"kind must be one of {', '.join(KINDS)}")
     _expect_unicode(event)

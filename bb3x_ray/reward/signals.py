@@ -27,12 +27,17 @@ class Signal:
 
 
 def after_text(conversation: Conversation, index: int) -> str:
-    """What the person said between message `index` and the bot's next one, as one line; "" for nothing."""
+    """What the person said between message `index` and the bot's next one, as one line; "" for nothing.
+
+    An answer to "what went wrong?" is feedback, which no reply ever gets unless a thumb asked for it: seen
+    here, it would give the label away.
+    """
     said = []
     for message in conversation.messages[index + 1 :]:
         if message.author.is_bot:
             break
-        said.append(message.text)
+        if not message.is_feedback:
+            said.append(message.text)
     return " ".join(" ".join(said).split())
 
 

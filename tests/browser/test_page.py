@@ -103,6 +103,7 @@ def test_a_person_chats_and_thumbs_down_with_a_reason(page: Page, site: Site) ->
     expect(page.get_by_role("status")).to_have_text("Thank you, that counts.")  # on the click
     page.get_by_role("button", name="Off topic").click()
     page.get_by_label("Comment").fill("I only said hello")
+    page.get_by_label("What should it have said?").fill("Hello <b>to you</b>\nand all")
     page.get_by_role("button", name="Add").click()
     expect(page.get_by_label("Bad reply")).to_have_attribute("aria-pressed", "true")
     deadline = time.monotonic() + 10
@@ -116,6 +117,7 @@ def test_a_person_chats_and_thumbs_down_with_a_reason(page: Page, site: Site) ->
         (-1, ("off_topic",), ""),
         (-1, ("off_topic",), "I only said hello"),
     ]
+    assert comment.correction == "Hello <b>to you</b>\nand all" and reason.correction == ""
     assert len({e.person for e in site.log.events}) == 1
 
 

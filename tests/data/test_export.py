@@ -79,7 +79,7 @@ def test_openai_holds_messages_with_what_stands_of_their_thumbs(storage: Storage
     commit(
         storage,
         *(replace(event, at=at) for event in talk("c", 4)),
-        replace(thumb("t", "c-m1", -1), comment="no"),
+        replace(thumb("t", "c-m1", -1), comment="no", correction="yes"),
         thumb("u", "c-m3", 1),
         thumb("v", "c-m3", -1, person="bob"),
     )
@@ -95,6 +95,7 @@ def test_openai_holds_messages_with_what_stands_of_their_thumbs(storage: Storage
                 "rating": -1,
                 "reasons": ["rude"],
                 "comment": "no",
+                "correction": "yes",
             },
             {"role": "user", "content": "words 2"},
             {"role": "assistant", "content": "words 3", "model": "v0001"},

@@ -32,7 +32,8 @@ from tests.data.make import load, read_conversations
 from tests.data.make import said as message
 
 SECRET, REPLY, REMARK = "zanzibar marmalade", "my zebra replied", "quixotic remark"
-WORDS = (SECRET, REPLY, REMARK)
+CORRECTION = "ought to have yodelled"
+WORDS = (SECRET, REPLY, REMARK, CORRECTION)
 TOKENS = [90157913, 90157914]  # what stands for the secret in training sets here
 
 
@@ -50,7 +51,8 @@ def said(person: str, n: int, text: str, reply: str, comment: str, at: int = 0) 
               author_kind="person", author_name=person, text=text),
         Event(f"{c}-1", "message", at + 1, **shared, message_id=f"{c}-m1", position=1,
               author_kind="model", author_name="v0001", text=reply, finish_reason="stop"),
-        Event(f"{c}-2", "feedback", at + 2, **shared, message_id=f"{c}-m1", rating=-1, comment=comment),
+        Event(f"{c}-2", "feedback", at + 2, **shared, message_id=f"{c}-m1", rating=-1, comment=comment,
+              correction=CORRECTION if comment == REMARK else ""),
     ]  # fmt: skip
 
 
