@@ -126,7 +126,18 @@ class TrustConfig(Section):
 
 class RewardConfig(Section):
     encoder: str = Field("minilm", description="minilm (embedded) or a Hugging Face encoder")
-    l2: float = Field(0.1, gt=0, description="penalty on the reward model's weights")
+    learn: Literal["head", "all"] = Field(
+        "head",
+        description="head: a logistic regression on the frozen encoder's embeddings, for which hundreds of "
+        "thumbs are enough; all: the whole backbone, encoder or causal, for many thousands and a GPU",
+    )
+    l2: float = Field(0.1, gt=0, description="penalty on the weights of the head")
+    epochs: int = Field(3, ge=1, description="of learning the whole backbone, as the next three")
+    lr: float = Field(3e-5, gt=0)
+    batch: int = Field(32, ge=1, description="replies in one step, over all workers")
+    max_tokens: int = Field(256, ge=16, description="of a reply with its context; what is longer is cut")
+    workers: int = Field(1, ge=1, description="that learn together")
+    gpus_per_worker: float = Field(0, ge=0)
     imitate_above: float = Field(0.6, ge=0, le=1)
     avoid_below: float = Field(0.4, ge=0, le=1)
     actors: int = Field(1, ge=1)
@@ -290,6 +301,11 @@ class EvaluateConfig(Section):
     perplexity_messages: int = Field(200, ge=1)
     panel: int = Field(160, ge=20, description="messages about which the panel judges several replies each")
     bootstrap: int = Field(2000, ge=100)
+    encoder: str = Field(
+        "",
+        description="of the judge: another backbone than the reward model's, where one is to be had; empty: "
+        "reward.encoder, and then the judge is independent by its data alone",
+    )
     num_cpus: float = Field(0.5, ge=0)
     num_gpus: float = Field(0, ge=0)
     gates: GateConfig = GateConfig()

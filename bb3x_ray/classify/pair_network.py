@@ -80,7 +80,9 @@ class PairNetwork:
         """Raises UserError when it was trained with another encoder."""
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         if about["encoder"] != encoder.source:
-            raise UserError(f"{folder}: trained with encoder {about['encoder']!r}; set reward.encoder to it.")
+            raise UserError(
+                f"{folder}: trained with encoder {about['encoder']!r}; set evaluate.encoder to it."
+            )
         return cls(encoder, load_file(folder / WEIGHTS), about["report"])
 
 

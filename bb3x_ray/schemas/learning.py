@@ -74,7 +74,10 @@ ANSWERS_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class CurationReport:
-    """How many bot turns were seen, kept under each mask, and dropped for which reason (law 5)."""
+    """How many bot turns were seen, kept under each mask, and dropped for which reason (law 5).
+
+    corrections   what people said that a reply should have been, imitated in its place
+    """
 
     seen: int
     imitate: int
@@ -83,6 +86,8 @@ class CurationReport:
     human_rows: int = 0
     imitate_tokens: int = 0
     avoid_tokens: int = 0
+    corrections: int = 0
+    corrections_dropped: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.seen != self.imitate + self.avoid + sum(self.dropped.values()):
