@@ -140,8 +140,19 @@ class RewardConfig(Section):
     gpus_per_worker: float = Field(0, ge=0)
     imitate_above: float = Field(0.6, ge=0, le=1)
     avoid_below: float = Field(0.4, ge=0, le=1)
-    actors: int = Field(1, ge=1)
-    num_cpus: float = Field(0.5, ge=0)
+    min_actors: int = Field(1, ge=1, description="actors that score, at least")
+    max_actors: int = Field(2, ge=1, description="and at most: Ray Data starts more while work waits")
+    num_cpus: float = Field(0.5, ge=0, description="of one actor")
+    num_gpus: float = Field(0, ge=0, description="of one actor")
+    max_chars: int = Field(
+        20_000, ge=1, description="a longer reply or context is not scored: its row gets an error"
+    )
+
+    @model_validator(mode="after")
+    def _actors_in_order(self) -> "RewardConfig":
+        if self.min_actors > self.max_actors:
+            raise PydanticCustomError("actors_in_order", "min_actors must not be above max_actors")
+        return self
 
 
 class CurateConfig(Section):
