@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bb3x_ray.cli import rounds, talk
+from bb3x_ray.cli.annotate import annotate_app
 from bb3x_ray.cli.log import log_app
 from bb3x_ray.cli.models import models_app
 from bb3x_ray.cli.reward import reward_app
@@ -24,6 +25,7 @@ for command in (*rounds.COMMANDS, *talk.COMMANDS):
 app.add_typer(models_app, name="models")
 app.add_typer(log_app, name="log")
 app.add_typer(reward_app, name="reward")
+app.add_typer(annotate_app, name="annotate")
 
 
 def _show_version(wanted: bool) -> None:

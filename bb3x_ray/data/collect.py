@@ -63,6 +63,7 @@ ANNOTATION = pa.struct(
         ("message_id", pa.string()),
         ("rater", pa.string()),
         ("label", pa.string()),
+        ("weight", pa.float64()),
     ]
 )
 # One row a conversation; `annotation` is its standing rating from 1 to 5, or null; `annotations` are those of

@@ -74,6 +74,9 @@ def check_event(event: Event) -> None:
     _expect(event.position is None or _is_int(event.position, 32), "position must be a whole number")
     _expect(event.chunk is None or _is_int(event.chunk, 16), "chunk must be a small whole number")
     _expect(event.rating is None or _is_int(event.rating, 8), "rating must be a small whole number")
+    weight = event.weight
+    plain = isinstance(weight, int | float) and not isinstance(weight, bool) and 0 < weight < float("inf")
+    _expect(weight is None or plain, "weight must be a number above 0")
     if event.kind == "message":
         _expect(event.author_kind in AUTHOR_KINDS and bool(event.author_name), "a message needs its author")
         _expect(event.position is not None, "a message needs its position")

@@ -213,9 +213,9 @@ def _events(rows: pa.Table) -> pa.Table:
     return both.take(pa.array(np.argsort(np.array([*order, *places]), kind="stable")))
 
 
-def _annotation(one: dict[str, str]) -> dict[str, Any]:
+def _annotation(one: dict[str, Any]) -> dict[str, Any]:
     about = {"event_id": one["event_id"], "kind": "annotation", "reasons": [one["label"]]}
-    return {**about, "author_kind": "person", "author_name": one["rater"]}
+    return {**about, "author_kind": "person", "author_name": one["rater"], "weight": one["weight"]}
 
 
 _NO_MESSAGE: dict[str, Any] = {

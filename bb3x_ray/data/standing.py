@@ -32,6 +32,7 @@ SIDE_COLUMNS = [
     "reasons",
     "comment",
     "correction",
+    "weight",
 ]
 FEEDBACK = pa.struct(
     [
@@ -43,7 +44,14 @@ FEEDBACK = pa.struct(
         ("correction", pa.string()),
     ]
 )
-ANNOTATION = pa.struct([("event_id", pa.string()), ("rater", pa.string()), ("label", pa.string())])
+ANNOTATION = pa.struct(
+    [
+        ("event_id", pa.string()),
+        ("rater", pa.string()),
+        ("label", pa.string()),
+        ("weight", pa.float64()),
+    ]
+)
 # The columns that a kind adds to messages.
 ADDED = {"feedback": ("feedback",), "annotation": ("annotation", "annotations"), "consent": ("consent",)}
 
@@ -130,8 +138,9 @@ def _places(ids: pa.ChunkedArray, wanted: pa.ChunkedArray) -> pa.Array:
 
 
 def _annotation_structs(rows: pa.Table) -> pa.StructArray:
-    """[N] ANNOTATION; the label is the only one of the row's reasons."""
-    columns = [rows["event_id"], rows["author_name"], pc.list_element(rows["reasons"], 0)]
+    """[N] ANNOTATION; the label is the only one of the row's reasons, no weight is 1."""
+    label, weight = pc.list_element(rows["reasons"], 0), pc.fill_null(rows["weight"], 1.0)
+    columns = [rows["event_id"], rows["author_name"], label, weight]
     return pa.StructArray.from_arrays([_one(column) for column in columns], fields=list(ANNOTATION))
 
 

@@ -108,12 +108,16 @@ class Feedback:
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """What an annotator (`rater`, a pseudonym) said of one message: one of LABELS."""
+    """What an annotator (`rater`, a pseudonym) said of one message: one of LABELS.
+
+    weight   how many messages this one stands for, of a sample that was not drawn evenly; 1 on average
+    """
 
     message_id: str
     rater: str
     label: str
     event_id: str
+    weight: float = 1.0
 
     def __post_init__(self) -> None:
         if self.label not in LABELS:

@@ -32,6 +32,7 @@ class Event:
     reasons       of a feedback; the one label of a message's annotation; of a message IS_FEEDBACK or nothing
     comment       of a feedback: what went wrong, in words
     correction    of a feedback: what the bot should have said
+    weight        of a message's annotation: see `schemas.conversation.Annotation`; None is 1
     chunk         number of the release's file that holds the conversation: its split; None elsewhere
     details       a JSON object: what the source says of the message beside, with the release's keys
     """
@@ -56,6 +57,7 @@ class Event:
     chunk: int | None = None
     details: str | None = None
     correction: str = ""
+    weight: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "reasons": list(self.reasons)}
@@ -90,5 +92,6 @@ EVENT_SCHEMA = pa.schema(
         ("chunk", pa.int16()),
         ("details", pa.string()),
         ("correction", pa.string()),
+        ("weight", pa.float64()),
     ]
 )

@@ -69,11 +69,13 @@ def test_what_came_after_the_slice_counts_where_it_is_asked_for(storage: Storage
     assert labels(as_pinned) == [("c-m1", "rater-1", "good")] and as_pinned.feedback[0].rating == 1
 
 
-@pytest.mark.parametrize("bad", [{"reasons": ()}, {"reasons": ("bad",)}, {"author_name": None}])
+@pytest.mark.parametrize(
+    "bad", [{"reasons": ()}, {"reasons": ("bad",)}, {"author_name": None}, {"weight": 0}]
+)
 def test_an_annotation_of_a_message_needs_a_label_of_the_rubric_and_its_rater(bad: dict[str, object]) -> None:
     event = labelled("a", "c-m1", "good")
     check_event(event)
-    with pytest.raises(ValueError, match="annotation"):
+    with pytest.raises(ValueError, match=r"annotation|weight"):
         check_event(replace(event, **bad))
     with pytest.raises(ValueError, match="label must be one of good"):
         Annotation("c-m1", "rater-1", "bad", "a")
@@ -115,13 +117,15 @@ def test_a_parquet_export_brings_labels_and_corrections_back(storage: Storage, t
         *talk("c", 4),
         replace(thumb("t", "c-m1", -1), correction="= better"),
         labelled("a1", "c-m1", "ignoring"),
-        labelled("a2", "c-m3", "good"),
+        replace(labelled("a2", "c-m3", "good"), weight=2.5),
     )
     export(storage, tmp_path / "out", "parquet")
     again = Storage(tmp_path / "again")
     report = ingest(again, tmp_path / "out", "parquet")
     assert report.rejected == [] and report.events_new == 7
-    assert read_conversations(again, 0, 7) == read_conversations(storage, 0, upto)
+    (before,) = read_conversations(storage, 0, upto)
+    assert read_conversations(again, 0, 7) == [before]
+    assert [a.weight for a in before.annotations] == [1.0, 2.5]
 
 
 def test_a_bad_label_in_a_parquet_file_is_left_out(storage: Storage, tmp_path: Path) -> None:

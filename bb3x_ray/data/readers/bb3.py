@@ -128,7 +128,7 @@ def add(record: dict[str, Any], rows: list[Row], chunk: int | None) -> None:
         rows.append((
             f"{conversation}/{index}", "message", index, conversation, person, SOURCE, _BASIS, False,
             message_id, index, kind, name, text, None, None, _MARKED if is_feedback else (), "", chunk, about,
-            "",
+            "", None,
         ))
         # fmt: on
         if is_feedback and disliked is not None:
@@ -158,6 +158,7 @@ def _thumb(
     return [(
         f"{conversation}/{index}/thumb/{rating}", "feedback", index, conversation, person, SOURCE, _BASIS,
         False, message_id, None, None, None, None, None, rating, reasons_of(types), "", chunk, about, "",
+        None,
     )]
     # fmt: on
 
@@ -178,7 +179,7 @@ def _annotations(
         # fmt: off
         found.append((
             event_id, "annotation", index, conversation, person, SOURCE, _BASIS, False, message_id, None,
-            "person", f"{SOURCE}-crowd-{number}", None, None, None, (label,), "", chunk, None, "",
+            "person", f"{SOURCE}-crowd-{number}", None, None, None, (label,), "", chunk, None, "", None,
         ))
         # fmt: on
     return found

@@ -98,7 +98,8 @@ def _reasons(events: pa.Table) -> pa.ChunkedArray:
     )
     labels = false_or(pc.and_(pc.equal(kind, "annotation"), pc.invert(no_message_id)))
     label = false_or(pc.is_in(pc.binary_join(events["reasons"], ","), pa.array(LABELS, pa.string())))
-    rating = events["rating"]
+    rating, weight = events["rating"], events["weight"]
+    a_weight = pc.and_(pc.greater(weight, 0.0), pc.is_finite(weight))
     rules = [
         *((pc.is_null(events[name]), f"{name} is missing") for name in _NEEDED),
         (
@@ -119,6 +120,7 @@ def _reasons(events: pa.Table) -> pa.ChunkedArray:
             "the rating of a feedback must be 1, -1 or null",
         ),
         (pc.and_(feedback, no_message_id), "a feedback needs the message_id of the reply it is about"),
+        (pc.invert(pc.fill_null(a_weight, True)), "weight must be a number above 0"),
         (
             pc.and_(labels, pc.invert(label)),
             f"the reasons of a message's annotation must be one of {', '.join(LABELS)}",

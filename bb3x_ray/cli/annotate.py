@@ -1,0 +1,200 @@
+"""`bb3x annotate`: people say what they think of sampled replies, and how far they agree."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bb3x_ray.cli.log import catch_up, nobody_waits
+from bb3x_ray.cli.options import LOCAL, ConfigOption, JsonOption, Overrides
+
+if TYPE_CHECKING:
+    from bb3x_ray.data.agreement import NoiseRates, RaterAgreement
+    from bb3x_ray.data.annotation_sample import Sample
+    from bb3x_ray.data.annotations import ImportReport
+
+annotate_app = typer.Typer(
+    help="Replies rated by annotators: sample, rating page, import.", no_args_is_help=True
+)
+_SHOWN = 20
+
+
+@annotate_app.command("export")
+def annotate_export(
+    out: Annotated[Path, typer.Option("--out", help="The new CSV file.")] = Path("sample.csv"),
+    count: Annotated[int, typer.Option("-n", min=1, help="How many replies.")] = 200,
+    seed: Annotated[int, typer.Option(help="Another seed draws another sample.")] = 0,
+    config: ConfigOption = LOCAL,
+    overrides: Overrides = None,
+) -> None:
+    """Draw replies for annotators: by score, by thumbs that agree or disagree with it, adversarial or not.
+
+    Consented conversations only, de-identified as in exports. Rate them on `bb3x annotate page`, or in a
+    spreadsheet: fill in `label`, or columns `label_ann` and `label_bob` of two people.
+
+    Example: `bb3x annotate export --out sample.csv -n 200`
+    """
+    from bb3x_ray.config import load_config
+
+    parsed = load_config(config, overrides)
+    from bb3x_ray.data.annotation_sample import draw, latest_scores, write_sample
+    from bb3x_ray.rounds.cleaning import deidentifier
+    from bb3x_ray.rounds.server_key import server_key
+    from bb3x_ray.schemas.errors import UserError
+    from bb3x_ray.storage import Storage
+
+    if out.exists():
+        raise UserError(f"{out} is there already: give another name, or remove it first.")
+    catch_up(parsed)
+    nobody_waits(parsed)
+    storage = Storage(parsed.storage.root)
+    cleaner = deidentifier(storage, parsed.log)
+    clean = (lambda text, person: cleaner.clean(text, person).text) if cleaner else None
+    scores = latest_scores(storage, parsed.reward.avoid_below, parsed.reward.imitate_above)
+    sample = draw(storage, server_key(storage), count, seed, scores, clean)
+    write_sample(out, sample)
+    _tell_sample(sample, out)
+
+
+@annotate_app.command("import")
+def annotate_import(
+    files: Annotated[list[Path], typer.Argument(help="Rated sheets: one for each rater, or one with both.")],
+    rater: Annotated[
+        list[str] | None, typer.Option(help="Whose file it is; once a file, in their order.")
+    ] = None,
+    config: ConfigOption = LOCAL,
+    json: JsonOption = False,
+) -> None:
+    """Take ratings into the log, and print how far raters, and thumbs, agree. Twice adds nothing.
+
+    Example: `bb3x annotate import sample-ann.csv sample-bob.csv` · `… import sheet.csv --rater ann`
+    """
+    from bb3x_ray.config import load_config
+
+    parsed = load_config(config, None)
+    from bb3x_ray.data.annotations import import_ratings
+    from bb3x_ray.rounds.server_key import server_key
+    from bb3x_ray.storage import Storage
+
+    catch_up(parsed)
+    storage = Storage(parsed.storage.root)
+    report = import_ratings(storage, server_key(storage), files, rater or ())
+    if json:
+        typer.echo(_as_json(report))
+    else:
+        _tell_import(report)
+    for problem in report.problems[:_SHOWN]:
+        typer.echo(str(problem), err=True)
+    if report.problems:
+        typer.echo(f"{len(report.problems)} rows were left out; mend them and import again.", err=True)
+
+
+@annotate_app.command("page")
+def annotate_page(
+    sheet: Annotated[Path, typer.Argument(help="What `bb3x annotate export` wrote.")],
+    rater: Annotated[str, typer.Option("--rater", help="Your name; the log gets a pseudonym.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Your ratings; else beside the sheet, with your name.")
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 0,
+) -> None:
+    """Rate the replies of a sheet on a page of this machine: a click or a key from 1 to 7 each.
+
+    Every click is on disk before the page goes on; start it again to go on where you stopped.
+
+    Example: `bb3x annotate page sample.csv --rater ann`
+    """
+    from bb3x_ray.data.annotation_page import serve
+
+    serve(sheet, rater, out, port, typer.echo)
+
+
+def _tell_sample(sample: "Sample", out: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("score", "thumb", "person", "replies", "drawn")
+    for stratum, there in sorted(sample.there.items(), key=lambda one: str(one[0])):
+        who = "adversarial" if stratum.adversarial else "standard"
+        drawn = sample.drawn.get(stratum, 0)
+        table.add_row(stratum.score, stratum.thumb, who, f"{there:,}", f"{drawn:,}")
+    Console().print(table)
+    typer.echo(f"{len(sample.items)} replies in {out}; rate them: bb3x annotate page {out} --rater NAME")
+    for reason, number in sorted(sample.left_out.items()):
+        typer.echo(f"left out: {number} {reason}", err=True)
+
+
+def _tell_import(report: "ImportReport") -> None:
+    typer.echo(
+        f"{report.new} annotations new, {report.known} known already; {report.unrated} without a label, "
+        f"{report.doubles} said twice"
+    )
+    for agreement in report.agreements:
+        _tell_raters(agreement)
+    if not report.agreements:
+        typer.echo("no two raters rated the same reply in these files, so there is no kappa")
+    _tell_noise(report.noise)
+
+
+def _tell_raters(found: "RaterAgreement") -> None:
+    import math
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from bb3x_ray.schemas.conversation import LABELS
+
+    first, second = found.raters
+    kappa = "undefined: both always say the same"
+    if not math.isnan(found.kappa):
+        kappa = f"{found.kappa:.2f} [{found.low:.2f}, {found.high:.2f}]"
+    typer.echo(
+        f"\n{first} and {second}: {found.replies} replies in common, the same label on {found.agree}, the "
+        f"same side of good on {found.agree_good}; Cohen's kappa {kappa}"
+    )
+    used = [label for label in LABELS if any(label in pair for pair in found.confusion)]
+    table = Table(f"{first} ↓ · {second} →", *used)
+    for mine in used:
+        table.add_row(mine, *(str(found.confusion.get((mine, theirs), "")) for theirs in used))
+    Console().print(table)
+
+
+def _tell_noise(found: "NoiseRates") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if not found.replies:
+        typer.echo("\nno reply has both a thumb and an annotation yet, so nothing is known of thumbs' noise")
+        return
+    typer.echo(
+        f"\n{found.replies} replies have a thumb and an annotation, thumbs of {found.people} people; they "
+        f"agree on {found.agrees}"
+    )
+    table = Table("thumb", "replies", "P(good | thumb)", "P(thumb | good)", "P(thumb | not good)")
+    for kind, one in found.of.items():
+        name = kind.replace("_", " ").replace(":", ", ")
+        rates = (one.good, one.given_good, one.given_bad)
+        table.add_row(name, str(one.good.count), *(str(rate) for rate in rates))
+    Console().print(table)
+
+
+def _as_json(report: "ImportReport") -> str:
+    import json
+    import math
+    from dataclasses import asdict
+
+    from bb3x_ray.data.agreement import to_json
+
+    def plain(found: "RaterAgreement") -> dict[str, object]:
+        said = {"raters": found.raters, "replies": found.replies, "agree": found.agree}
+        numbers = {name: getattr(found, name) for name in ("kappa", "low", "high")}
+        known = {name: None if math.isnan(value) else value for name, value in numbers.items()}
+        pairs = [[*pair, count] for pair, count in sorted(found.confusion.items())]
+        return {**said, "agree_good": found.agree_good, **known, "confusion": pairs}
+
+    counts = {name: getattr(report, name) for name in ("new", "known", "unrated", "doubles")}
+    problems = [asdict(problem) for problem in report.problems]
+    agreements = [plain(one) for one in report.agreements]
+    return json.dumps(
+        {**counts, "problems": problems, "agreements": agreements, "noise": to_json(report.noise)}
+    )
