@@ -1,10 +1,10 @@
 """All that is known of a reply, from whatever people did about it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from bb3x_ray.reward.reaction import Reaction, reactions
-from bb3x_ray.reward.signals import after_text, context_text
+from bb3x_ray.reward.signals import Signal, after_text, context_text
 from bb3x_ray.schemas.conversation import Conversation, Feedback
 
 # Labels of the rubric: the one for a reply that is all right, and the one for what is unsafe.
@@ -66,13 +66,40 @@ def evidence_of(conversations: Iterable[Conversation]) -> list[Evidence]:
     return list(found.values())
 
 
-def _of_one(conversation: Conversation) -> Iterator[Evidence]:
+def rated_in(conversation: Conversation) -> list[Evidence]:
+    """Of the replies of one conversation that somebody rated."""
+    about = {f.message_id for f in conversation.feedback} | {a.message_id for a in conversation.annotations}
+    return [e for e in _of_one(conversation, about) if e.is_rated] if about else []
+
+
+def thumbs(evidence: Iterable[Evidence]) -> list[Signal]:
+    """The thumbs among the evidence, for trust."""
+    return [
+        Signal(
+            e.conversation_id,
+            e.message_id,
+            e.person,
+            e.context,
+            e.reply,
+            int(e.thumb > 0),
+            e.cut_off,
+            e.after,
+        )
+        for e in evidence
+        if e.thumb is not None
+    ]
+
+
+def _of_one(conversation: Conversation, about: Collection[str] | None = None) -> Iterator[Evidence]:
+    """`about`: message ids; None: of all replies."""
     standing = {f.message_id: f for f in conversation.feedback if f.person == conversation.person}
     labels: dict[str, list[str]] = {}
     for annotation in conversation.annotations:
         labels.setdefault(annotation.message_id, []).append(annotation.label)
     for index, message in enumerate(conversation.messages):
         if not message.author.can_be_trained_on or not message.text:
+            continue
+        if about is not None and message.message_id not in about:
             continue
         context, after = context_text(conversation.context_of(index)), after_text(conversation, index)
         said = standing.get(message.message_id, _NOTHING)

@@ -46,6 +46,7 @@ class Made:
             "reply": replies,
             "after": [None] * self.rows,
             "rating": [None] * self.rows,
+            "evidence": [None] * self.rows,
             "trusted": [True] * self.rows,
         }
         return pa.table(columns, schema=TURNS_SCHEMA)
