@@ -133,8 +133,8 @@ TrustMethod = Literal[
 class TrustConfig(Section):
     method: TrustMethod = Field(
         "confusion",
-        description="how thumbs are cleaned, see reward/trust/methods.py and `bb3x trust benchmark`; none: every "
-        "thumb counts",
+        description="how thumbs are cleaned, see reward/trust/methods.py and `bb3x trust benchmark`; "
+        "none: every thumb counts",
     )
     folds: int = Field(3, ge=2)
     threshold: float = Field(0.5, gt=0, lt=1, description="people whose trust is below are distrusted")
@@ -155,7 +155,7 @@ class TrustConfig(Section):
         0.01,
         gt=0,
         lt=1,
-        description="chance per round that people who have nothing to do with each other are taken for a group",
+        description="chance per round that any people without anything in common are taken for a group",
     )
     group_size: int = Field(3, ge=2, description="fewer accounts than this that do the same are no group")
 

@@ -99,14 +99,14 @@ def make_pools(safe: Sequence[str], unsafe: Sequence[str]) -> Pools:
         hardest_last = own[np.argsort(wrong[own], kind="stable")]
         half = len(own) // 2
         for adversarial, part in ((False, hardest_last[:half]), (True, hardest_last[half:])):
-            texts[gold, adversarial] = tuple(pairs[i].reply for i in part)
+            texts[gold, adversarial] = tuple(pairs[i].reply for i in part.tolist())
     return Pools(texts)
 
 
 def _out_of_fold(pairs: Sequence[Pair]) -> np.ndarray:
     """P(safe) [N] by models that have not seen a text's fold; each class has the same weight."""
     fold = np.array([hashlib.sha256(pair.reply.encode()).digest()[0] % _FOLDS for pair in pairs])
-    share = np.mean([pair.label for pair in pairs])
+    share = float(np.mean([pair.label for pair in pairs]))
     p = np.full(len(pairs), 0.5)
     for held_out in range(_FOLDS):
         test = np.flatnonzero(fold == held_out)
@@ -116,7 +116,7 @@ def _out_of_fold(pairs: Sequence[Pair]) -> np.ndarray:
             if fold[i] != held_out
         ]
         if len(test) and train:
-            p[test] = BagOfWords.fit(train).predict([pairs[i] for i in test])
+            p[test] = BagOfWords.fit(train).predict([pairs[i] for i in test.tolist()])
     return p
 
 
@@ -135,7 +135,7 @@ def build(
 
     trolls             share of the texts that are trolls'
     corrupted          share of a troll's labels that follow its kind; N of the paper
-    noise              share of the true labels, helpers' and trolls', that are wrong all the same; 0 as published
+    noise              share of the true labels, helpers' and trolls', that are wrong all the same
     sizes              texts to train on, to validate on, to test on
     texts_per_person   mean and standard deviation of a normal distribution, rounded, at least 1
 

@@ -1,7 +1,7 @@
 """What trust is worth: the error on gold labels of a classifier that learned from SafetyMix, by method.
 
 Classifier and fold models are the same logistic regression on frozen embeddings, so methods differ only in
-what they drop. `clean` learns from the same texts with gold labels, `none` from all labels as they were given.
+what they drop. `clean` learns from the same texts with gold labels, `none` from all labels as given.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -24,7 +24,7 @@ def organic(people: int, deeds: int, seed: int) -> tuple[np.ndarray, np.ndarray]
 
 
 def test_false_alarms_are_as_rare_as_stated() -> None:
-    """At 5 % per round: of 200 rounds without a group, 10 on average; a count above 18 has a chance below 1 %."""
+    """At 5 % per round: of 200 rounds without a group, 10 on average; above 18 once in a hundred times."""
     everybody = np.ones(60, bool)
     alarms = sum(bool(find_groups(*organic(60, 6, seed), everybody, 0.05, 2)) for seed in range(200))
     assert alarms <= 18

@@ -70,7 +70,7 @@ def settle(thumbs: Thumbs, judge: Judge, past: np.ndarray) -> np.ndarray:
 
 
 def beyond_chance(counts: np.ndarray) -> np.ndarray:
-    """[P] weights up to 1: how far people's thumbs move with what the models say, each from their own mean."""
+    """[P] weights up to 1: how far people's thumbs move with what the models say, from their own means."""
     said = np.tile(2 * LEVELS - 1, 2)
     pressed = np.repeat([-1.0, 1.0], len(LEVELS))
     given = np.maximum(counts.sum(1, keepdims=True), 1e-9)

@@ -13,7 +13,7 @@ from bb3x_ray.reward.trust.groups import deeds_of, find_groups
 from bb3x_ray.reward.trust.history import TrustHistory
 from bb3x_ray.reward.trust.methods import Cleaned, clean
 
-# (thumbs to learn from, their labels 0..1 [N], their weights [N], thumbs to judge) -> P(label = 1) of the latter
+# (thumbs to learn from, their labels 0..1 [N], weights [N], thumbs to judge) -> P(label = 1) of the latter
 FoldJudge = Callable[[Sequence[Signal], np.ndarray, np.ndarray, Sequence[Signal]], np.ndarray]
 
 
@@ -120,7 +120,7 @@ def _told(
     now = observe(thumbs, found.p)
     return Trust(
         trust=dict(zip(names, found.trust.tolist(), strict=True)),
-        distrusted=frozenset(names[i] for i in np.flatnonzero(found.distrusted)),
+        distrusted=frozenset(names[i] for i in np.flatnonzero(found.distrusted).tolist()),
         agreement=agreement,
         thumbs={name: round(count) for name, count in zip(names, counts.sum(1).tolist(), strict=True)},
         right={name: (good, bad) for name, (good, bad) in zip(names, found.right.tolist(), strict=True)},
@@ -196,7 +196,7 @@ def _unheard(names: Sequence[str], past: np.ndarray, config: TrustConfig, histor
     found = Population.of(past, config.threshold, config.min_thumbs)
     return Trust(
         dict(zip(names, found.trust.tolist(), strict=True)),
-        frozenset(names[i] for i in np.flatnonzero(found.distrusted)),
+        frozenset(names[i] for i in np.flatnonzero(found.distrusted).tolist()),
         0.5,
         {name: round(count) for name, count in zip(names, past.sum(1).tolist(), strict=True)},
         history=history,

@@ -57,12 +57,7 @@ class TrustHistory:
         return TrustHistory(tuple(self.people[i] for i in keep), self.counts[keep])
 
     def save(self, path: Path) -> None:
-        values = pa.array(self.counts.reshape(-1), pa.float32())
-        columns = [
-            pa.array(self.people, pa.string()),
-            pa.FixedSizeListArray.from_arrays(values, _WIDTH),
-        ]
-        pq.write_table(pa.table(columns, schema=HISTORY_SCHEMA), path, compression="zstd")
+        pq.write_table(as_table(pa.array(self.people, pa.string()), self.counts), path, compression="zstd")
 
     @classmethod
     def load(cls, path: Path) -> "TrustHistory":
@@ -72,9 +67,20 @@ class TrustHistory:
         table = pq.read_table(path)
         if not table.schema.equals(HISTORY_SCHEMA):
             raise UserError(
-                f"{path} was written by another version of bb3x-ray: remove it, and the score step that it is "
-                "in, to make that anew."
+                f"{path} was written by another version of bb3x-ray: remove it, and the score step that it "
+                "is in, to make that anew."
             )
-        counts = table["counts"].combine_chunks()
-        values = counts.values.to_numpy() if len(table) else np.zeros(0, np.float32)
-        return cls(tuple(table["person"].to_pylist()), values.reshape(-1, _WIDTH).astype(np.float32))
+        return of_table(table)
+
+
+def as_table(people: pa.Array, counts: np.ndarray) -> pa.Table:
+    """people [P] and their counts [P, 2 · levels] as a table of HISTORY_SCHEMA."""
+    values = pa.array(np.ascontiguousarray(counts, np.float32).reshape(-1))
+    return pa.table([people, pa.FixedSizeListArray.from_arrays(values, _WIDTH)], schema=HISTORY_SCHEMA)
+
+
+def of_table(table: pa.Table) -> TrustHistory:
+    """The rows of a table of HISTORY_SCHEMA as they are."""
+    counts = [c.flatten().to_numpy(zero_copy_only=False) for c in table["counts"].chunks]
+    values = np.concatenate(counts) if counts else np.zeros(0, np.float32)
+    return TrustHistory(tuple(table["person"].to_pylist()), values.reshape(-1, _WIDTH).astype(np.float32))

@@ -7,11 +7,11 @@ e is the error of a thumb, T(u) the mean of a person's. τ = 1 − `trust.thresh
     user_removal      drop all thumbs of people with T > τ
     user_example      drop what either of them drops
     purr              drop thumbs with e > τ of people with T > τ
-    soft_purr         s = e + α · Σ of e over the person's other thumbs, per thumb counted; drop those with s > τ
+    soft_purr         s = e + α · Σ of e over the person's other thumbs, per thumb; drop those with s > τ
     soft_purr_weights weigh them by it instead: 1 at s = 0, nothing at s = τ or more
-    three_stage       user_example on the training set; its model cleans the validation set in the same way;
+    three_stage       user_example on the training set; its model cleans the validation set likewise;
                       models of both judge the training set again
-    confusion         ours, see confusion.py; confusion_relabel also reads what distrusted people's thumbs mean
+    confusion         ours, see confusion.py; confusion_relabel also reads what everybody's thumbs mean
     none              every thumb counts
 """
 
@@ -84,7 +84,8 @@ def by_errors(thumbs: Thumbs, p: np.ndarray, config: TrustConfig, past: np.ndarr
     of_person = wrong / np.maximum(given, 1e-9)
     person_is_bad = (of_person > tau) & (given >= config.min_thumbs)
     bad, badly = e > tau, person_is_bad[thumbs.person]
-    label, keep = thumbs.label.astype(np.float64), np.ones(len(thumbs))
+    label: np.ndarray = thumbs.label.astype(np.float64)
+    keep: np.ndarray = np.ones(len(thumbs))
     match config.method:
         case "example_removal":
             person_is_bad, keep = np.zeros(thumbs.people, bool), 1.0 - bad
