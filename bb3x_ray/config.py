@@ -115,13 +115,49 @@ class TalkConfig(Section):
     concurrency: int = Field(72, ge=1)
 
 
+TrustMethod = Literal[
+    "none",
+    "example_removal",
+    "example_flip",
+    "user_removal",
+    "user_example",
+    "purr",
+    "soft_purr",
+    "soft_purr_weights",
+    "three_stage",
+    "confusion",
+    "confusion_relabel",
+]
+
+
 class TrustConfig(Section):
+    method: TrustMethod = Field(
+        "confusion",
+        description="how thumbs are cleaned, see reward/trust/methods.py and `bb3x trust benchmark`; "
+        "none: every thumb counts",
+    )
     folds: int = Field(3, ge=2)
     threshold: float = Field(0.5, gt=0, lt=1, description="people whose trust is below are distrusted")
-    min_thumbs: int = Field(2, ge=1, description="fewer thumbs than this: the prior alone decides")
+    min_thumbs: int = Field(2, ge=1, description="nobody is distrusted by fewer thumbs than this")
     prior_strength: float = Field(
-        2.0, gt=0, description="pseudo-thumbs of agreement a new person starts with"
+        2.0,
+        gt=0,
+        description="pseudo-thumbs of agreement a new person starts with; methods other than confusion",
     )
+    alpha: float = Field(0.5, ge=0, description="soft_purr: how much a person's other thumbs count")
+    memory: float = Field(
+        0.9,
+        gt=0,
+        le=1,
+        description="share of what a person did that is still counted a round later; 1: nothing is forgotten",
+    )
+    group_false_alarms: float = Field(
+        0.01,
+        gt=0,
+        lt=1,
+        description="chance per round that any people without anything in common are taken for a group",
+    )
+    group_size: int = Field(3, ge=2, description="fewer accounts than this that do the same are no group")
 
 
 class RewardConfig(Section):
