@@ -126,7 +126,11 @@ class TrustConfig(Section):
 
 class RewardConfig(Section):
     encoder: str = Field("minilm", description="minilm (embedded) or a Hugging Face encoder")
-    l2: float = Field(0.1, gt=0, description="penalty on the reward model's weights")
+    l2: float = Field(
+        0.3,
+        gt=0,
+        description="penalty on the reward model's weights: more for thumbs that contradict each other",
+    )
     imitate_above: float = Field(0.6, ge=0, le=1)
     avoid_below: float = Field(0.4, ge=0, le=1)
     actors: int = Field(1, ge=1)
