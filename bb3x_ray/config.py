@@ -167,7 +167,9 @@ class RewardConfig(Section):
         description="head: a logistic regression on the frozen encoder's embeddings, for which hundreds of "
         "thumbs are enough; all: the whole backbone, encoder or causal, for many thousands and a GPU",
     )
-    l2: float = Field(0.1, gt=0, description="penalty on the weights of the head")
+    l2: float = Field(
+        0.3, gt=0, description="penalty on the head's weights: more for thumbs that contradict each other"
+    )
     epochs: int = Field(3, ge=1, description="of learning the whole backbone, as the next three")
     lr: float = Field(3e-5, gt=0)
     batch: int = Field(32, ge=1, description="replies in one step, over all workers")

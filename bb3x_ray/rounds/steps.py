@@ -22,7 +22,8 @@ from bb3x_ray.metrics import Metrics, floats
 from bb3x_ray.registry import Promotion, Registry
 from bb3x_ray.reward.fold_judge import EncoderFoldJudge
 from bb3x_ray.reward.on_ray import score_groups
-from bb3x_ray.reward.reward_model import reward_card, train_reward
+from bb3x_ray.reward.reward_model import train_reward
+from bb3x_ray.reward.reward_report import reward_card
 from bb3x_ray.reward.signals import signals_of, weak_pairs
 from bb3x_ray.reward.trust import Trust, estimate_trust
 from bb3x_ray.rounds import erasure

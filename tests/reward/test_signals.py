@@ -15,7 +15,7 @@ def test_a_signal_for_every_reply_with_a_standing_thumb() -> None:
     talk = conversation("c", "ada", "Hi", "Hello.", "Tea?", "Yes.", "Why?", "So.", thumbs={1: 1, 3: -1})
     first, second = signals_of([talk])
     assert (first.person, first.context, first.reply, first.label) == ("ada", "Hi", "Hello.", 1)
-    assert (second.message_id, second.context, second.label) == ("c-3", "Tea?\nHello.", 0)
+    assert (second.message_id, second.context, second.label) == ("c-3", "Tea?\nHello.\nHi", 0)
 
 
 def test_a_thumb_taken_back_counts_no_more() -> None:
@@ -49,6 +49,18 @@ def test_context_is_newest_first_and_joins_neighbours_of_one_side() -> None:
     messages = [Message("1", ada, "Hi"), Message("2", ada, "are you\nthere?")]
     assert context_text(messages) == "Hi are you there?"
     assert context_text([]) == ""
+
+
+def test_the_first_line_of_a_context_is_the_persons() -> None:
+    """So that lines tell whose they are: the bot may have spoken last."""
+    talk = conversation("c", "ada", "Hi", "Hello.")
+    assert context_text(talk.messages) == "\nHello.\nHi"
+
+
+def test_a_context_ends_where_nothing_new_is_to_be_learned() -> None:
+    talk = conversation("c", "ada", *(f"turn {i}" for i in range(41)))
+    lines = context_text(talk.messages).split("\n")
+    assert len(lines) == 16 and lines[0] == "turn 40" and lines[-1] == "turn 25"
 
 
 def test_annotations_make_weak_pairs_of_unrated_replies() -> None:
