@@ -28,8 +28,8 @@ _WIDTH = 24
 
 
 def make(folder: Path, thumbs: int, people: int, seed: int = 0) -> None:
-    """Files of judged thumbs: a tenth of the people turn theirs round, a tenth always press up. How many thumbs
-    people give follows a power law; rows are in no order."""
+    """Files of judged thumbs: a tenth of the people turn theirs round, a tenth always press up. How many
+    thumbs people give follows a power law; rows are in no order."""
     random = np.random.default_rng(seed)
     weight = 1 / (1 + np.arange(people)) ** 0.6
     for number in range(_FILES):

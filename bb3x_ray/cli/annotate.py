@@ -9,6 +9,8 @@ from bb3x_ray.cli.log import catch_up, nobody_waits
 from bb3x_ray.cli.options import LOCAL, ConfigOption, JsonOption, Overrides
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from bb3x_ray.data.agreement import NoiseRates, RaterAgreement
     from bb3x_ray.data.annotation_sample import Sample
     from bb3x_ray.data.annotations import ImportReport
@@ -58,7 +60,10 @@ def annotate_export(
 
 @annotate_app.command("import")
 def annotate_import(
-    files: Annotated[list[Path], typer.Argument(help="Rated sheets: one for each rater, or one with both.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(help="Rated sheets, one for each rater or one with both; then overrides (a.b=value)."),
+    ],
     rater: Annotated[
         list[str] | None, typer.Option(help="Whose file it is; once a file, in their order.")
     ] = None,
@@ -71,14 +76,16 @@ def annotate_import(
     """
     from bb3x_ray.config import load_config
 
-    parsed = load_config(config, None)
+    overrides = [one for one in files if "=" in one and not Path(one).exists()]
+    parsed = load_config(config, overrides)
     from bb3x_ray.data.annotations import import_ratings
     from bb3x_ray.rounds.server_key import server_key
     from bb3x_ray.storage import Storage
 
     catch_up(parsed)
     storage = Storage(parsed.storage.root)
-    report = import_ratings(storage, server_key(storage), files, rater or ())
+    sheets = [Path(one) for one in files if one not in overrides]
+    report = import_ratings(storage, server_key(storage), sheets, rater or ())
     if json:
         typer.echo(_as_json(report))
     else:
@@ -109,8 +116,18 @@ def annotate_page(
     serve(sheet, rater, out, port, typer.echo)
 
 
-def _tell_sample(sample: "Sample", out: Path) -> None:
+def _print(table: "Table") -> None:
+    """As wide as it needs where nobody watches."""
+    import sys
+
     from rich.console import Console
+
+    from bb3x_ray.rounds.console import WIDE
+
+    Console(highlight=False, width=None if sys.stdout.isatty() else WIDE).print(table)
+
+
+def _tell_sample(sample: "Sample", out: Path) -> None:
     from rich.table import Table
 
     table = Table("score", "thumb", "person", "replies", "drawn")
@@ -118,7 +135,7 @@ def _tell_sample(sample: "Sample", out: Path) -> None:
         who = "adversarial" if stratum.adversarial else "standard"
         drawn = sample.drawn.get(stratum, 0)
         table.add_row(stratum.score, stratum.thumb, who, f"{there:,}", f"{drawn:,}")
-    Console().print(table)
+    _print(table)
     typer.echo(f"{len(sample.items)} replies in {out}; rate them: bb3x annotate page {out} --rater NAME")
     for reason, number in sorted(sample.left_out.items()):
         typer.echo(f"left out: {number} {reason}", err=True)
@@ -139,7 +156,6 @@ def _tell_import(report: "ImportReport") -> None:
 def _tell_raters(found: "RaterAgreement") -> None:
     import math
 
-    from rich.console import Console
     from rich.table import Table
 
     from bb3x_ray.schemas.conversation import LABELS
@@ -156,11 +172,10 @@ def _tell_raters(found: "RaterAgreement") -> None:
     table = Table(f"{first} ↓ · {second} →", *used)
     for mine in used:
         table.add_row(mine, *(str(found.confusion.get((mine, theirs), "")) for theirs in used))
-    Console().print(table)
+    _print(table)
 
 
 def _tell_noise(found: "NoiseRates") -> None:
-    from rich.console import Console
     from rich.table import Table
 
     if not found.replies:
@@ -172,10 +187,12 @@ def _tell_noise(found: "NoiseRates") -> None:
     )
     table = Table("thumb", "replies", "P(good | thumb)", "P(thumb | good)", "P(thumb | not good)")
     for kind, one in found.of.items():
+        if not one.good.count:
+            continue
         name = kind.replace("_", " ").replace(":", ", ")
         rates = (one.good, one.given_good, one.given_bad)
         table.add_row(name, str(one.good.count), *(str(rate) for rate in rates))
-    Console().print(table)
+    _print(table)
 
 
 def _as_json(report: "ImportReport") -> str:

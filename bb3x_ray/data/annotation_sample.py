@@ -39,8 +39,8 @@ _SCORES = "rounds/*/score/turns.parquet"
 
 @dataclass(frozen=True, slots=True)
 class Stratum:
-    """score: `low`, `middle`, `high`, or `unscored`; thumb: `none`, `agrees`, `disagrees`, or `unscored` for
-    one on a reply that has no score."""
+    """score: `low`, `middle`, `high`, or `unscored`; thumb: `none`, `agrees`, `disagrees`, or `up`, `down` on
+    a reply that has no score."""
 
     score: str
     thumb: str
@@ -167,7 +167,7 @@ class _Drawer:
 
     def _stratum(self, score: float, thumb: int, adversarial: bool) -> Stratum:
         if np.isnan(score):
-            return Stratum("unscored", "unscored" if thumb else "none", adversarial)
+            return Stratum("unscored", ("none", "up", "down")[thumb], adversarial)
         band = "low" if score <= self._scores.low else "high" if score >= self._scores.high else "middle"
         says = "none" if not thumb else "agrees" if (thumb > 0) == (score >= 0.5) else "disagrees"
         return Stratum(band, says, adversarial)

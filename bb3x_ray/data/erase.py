@@ -39,7 +39,7 @@ def words_of(storage: Storage, person: str) -> set[str]:
     table = open_table(storage)
     if table is None:
         return set()
-    rows = scan(storage, table, ["text", "comment", "correction"], ds.field("person") == person)
+    rows = scan(storage, table, ["text", "comment", "correction"], _is_theirs(person))
     return {text for name in rows.column_names for text in rows[name].to_pylist() if text}
 
 
@@ -48,8 +48,14 @@ def seqs_of(storage: Storage, person: str) -> list[int]:
     table = open_table(storage)
     if table is None:
         return []
-    seqs: list[int] = scan(storage, table, ["commit_seq"], ds.field("person") == person)[0].to_pylist()
+    seqs: list[int] = scan(storage, table, ["commit_seq"], _is_theirs(person))[0].to_pylist()
     return seqs
+
+
+def _is_theirs(person: str) -> pc.Expression:
+    """Rows about them, and what they said of messages as a rater."""
+    as_rater = (ds.field("kind") == "annotation") & (ds.field("author_name") == person)
+    return (ds.field("person") == person) | as_rater
 
 
 def erase_rows(storage: Storage, person: str) -> int:
@@ -193,12 +199,13 @@ def persons_of(storage: Storage, user: str, pseudonyms: Iterable[str]) -> list[s
     if table is None:
         return []
     known = scan(storage, table, ["person", "source"], ds.field("person").is_valid())
+    raters = scan(storage, table, ["author_name"], ds.field("kind") == "annotation")["author_name"].unique()
     sources = [source for source in known["source"].unique().to_pylist() if source]
     # Readers hash the id of a recorded person, some as JSON.
     hashes = {hashlib.sha256(f"person:{user}".encode("utf-8", "surrogatepass")).hexdigest()}
     hashes |= {fingerprint(f"person:{user}"), fingerprint(["person", user])}
     names = {user, *pseudonyms, *(f"{source}-{one[:16]}" for source in sources for one in hashes)}
-    return sorted(names & set(known["person"].unique().to_pylist()))
+    return sorted(names & {*known["person"].unique().to_pylist(), *raters.to_pylist()})
 
 
 def joined(ranges: Iterable[list[int]], numbers: Iterable[int]) -> list[list[int]]:

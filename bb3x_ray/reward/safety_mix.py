@@ -143,14 +143,15 @@ def build(
     """
     if kind not in (*TROLLS, MIXED):
         raise UserError(f"no kind of troll is called {kind!r}; there are {', '.join(TROLLS)} and {MIXED}.")
-    rng = random.Random(f"safety mix {kind} {seed}")
+    # Labels have chance of their own: with other shares of wrong ones, people say the same.
+    rng, labels = random.Random(f"safety mix {kind} {seed}"), random.Random(f"its labels {kind} {seed}")
     draw = _Draw(pools, rng)
     splits = []
     for name, size in zip(("train", "valid", "test"), sizes, strict=True):
         of_trolls = round(size * trolls)
         examples: list[Example] = []
         for whose, wanted in (("helper", size - of_trolls), (kind, of_trolls)):
-            examples += _people(name, whose, wanted, corrupted, noise, texts_per_person, draw, rng)
+            examples += _people(name, whose, wanted, corrupted, noise, texts_per_person, draw, rng, labels)
         rng.shuffle(examples)
         splits.append(tuple(examples))
     return SafetyMix(*splits)
@@ -165,6 +166,7 @@ def _people(
     texts_per_person: tuple[float, float],
     draw: "_Draw",
     rng: random.Random,
+    labels: random.Random,
 ) -> list[Example]:
     """`wanted` texts of people of one kind."""
     examples: list[Example] = []
@@ -177,9 +179,10 @@ def _people(
         golds = [UNSAFE] * count if own == "gaslight" else _balanced(count, rng)
         for gold in golds:
             text, adversarial = draw(gold, rng.random() < _ADVERSARIAL_SHARE.get(own, 0.0))
-            follows = own != "helper" and rng.random() < corrupted
-            honest = 1 - gold if noise and rng.random() < noise else gold
-            label = _corrupt(own, gold, rng) if follows else honest
+            follows, wrong, coin = (labels.random() for _ in range(3))
+            label = 1 - gold if wrong < noise else gold
+            if own != "helper" and follows < corrupted:
+                label = _corrupt(own, gold, round(coin))
             examples.append(Example(text, person, own, label, gold, adversarial))
         number += 1
     return examples
@@ -192,11 +195,11 @@ def _balanced(count: int, rng: random.Random) -> list[int]:
     return golds
 
 
-def _corrupt(kind: Kind, gold: int, rng: random.Random) -> int:
+def _corrupt(kind: Kind, gold: int, coin: int) -> int:
     if kind in ("troll", "master"):
         return 1 - gold
     if kind == "lazy":
-        return rng.randrange(2)
+        return coin
     return UNSAFE if kind == "unsafe" else SAFE  # safe, gaslight
 
 

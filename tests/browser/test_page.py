@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from bb3x_ray.config import ChatConfig, ServeConfig
 from bb3x_ray.serve.app import create_app
@@ -18,17 +18,6 @@ from bb3x_ray.serve.engine import Engine
 from tests.serve.room import KEY, ListLog, tiny
 
 pytestmark = pytest.mark.browser
-
-CHROMIUM = os.environ.get("BB3X_CHROMIUM", "/usr/bin/chromium")
-QUIET = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 
 
 @dataclass
@@ -54,16 +43,6 @@ def site(tiny_model: Path) -> Iterator[Site]:
     server.should_exit = True
     thread.join()
     engine.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not Path(CHROMIUM).is_file():
-        pytest.skip(f"no Chromium at {CHROMIUM} (set BB3X_CHROMIUM)")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

@@ -88,10 +88,11 @@ def labelled(
     *,
     at: int = 0,
     conversation: str = "c",
+    person: str = "ada",
 ) -> Event:
     """An annotation of a message."""
     return replace(
-        thumb(event_id, message_id, None, at=at, conversation=conversation),
+        thumb(event_id, message_id, None, at=at, conversation=conversation, person=person),
         kind="annotation",
         reasons=(label,),
         author_kind="person",

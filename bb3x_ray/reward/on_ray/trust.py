@@ -32,7 +32,7 @@ def count_thumbs(judged: Sequence[str] | pa.Table) -> TrustHistory:
     """
     with ray.data.DataContext.current(_context()):
         if isinstance(judged, pa.Table):
-            rows = ray.data.from_arrow(judged.select(JUDGED_COLUMNS))
+            rows: ray.data.Dataset = ray.data.from_arrow(judged.select(JUDGED_COLUMNS))
         else:
             rows = ray.data.read_parquet(list(judged), columns=JUDGED_COLUMNS)
         counted = rows.map_batches(_count, batch_format="pyarrow", batch_size=None, zero_copy_batch=True)
