@@ -1,6 +1,7 @@
 """From held-out logits to probabilities that mean what they say: a temperature and a shift."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -40,3 +41,19 @@ class Calibration:
     def __call__(self, logits: np.ndarray) -> np.ndarray:
         """float64 [N] in 0..1"""
         return np.asarray(1 / (1 + np.exp(-(logits / self.temperature + self.shift))), np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrations:
+    """One for each kind of input."""
+
+    hindsight: Calibration = field(default_factory=Calibration)
+    fresh: Calibration = field(default_factory=Calibration)
+
+    def __call__(self, logits: np.ndarray, late: np.ndarray) -> np.ndarray:
+        """logits [N], late bool [N]: which of them had hindsight -> p [N]"""
+        return np.where(late, self.hindsight(logits), self.fresh(logits))
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Mapping[str, float]]) -> "Calibrations":
+        return cls(**{name: Calibration(**one) for name, one in row.items()})

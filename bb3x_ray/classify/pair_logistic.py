@@ -6,34 +6,22 @@ embeddings ranks replies to unseen people at AUROC .67, on plain numbers at .72.
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from bb3x_ray.classify.calibration import Calibration
-from bb3x_ray.classify.encoder import Encoder
+from bb3x_ray.classify.calibration import Calibration, Calibrations
+from bb3x_ray.classify.encoder import Encoder, load_encoder
 from bb3x_ray.classify.pair_features import features
 from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.classify.two_views import TwoViews, has_hindsight, without_hindsight
 from bb3x_ray.schemas.errors import UserError
 
-__all__ = ["Calibrations", "PairLogistic", "cross_fit", "features"]
+__all__ = ["PairLogistic", "calibrate", "cross_fit", "features"]
 WEIGHTS, ABOUT = "model.safetensors", "config.json"
 LAYOUT = 2  # of the features: weights of another layout would be read as nonsense
-
-
-@dataclass(frozen=True, slots=True)
-class Calibrations:
-    """One for each kind of input."""
-
-    hindsight: Calibration = field(default_factory=Calibration)
-    fresh: Calibration = field(default_factory=Calibration)
-
-    def __call__(self, logits: np.ndarray, late: np.ndarray) -> np.ndarray:
-        """logits [N], late bool [N]: which of them had hindsight -> p [N]"""
-        return np.where(late, self.hindsight(logits), self.fresh(logits))
 
 
 class PairLogistic:
@@ -84,8 +72,11 @@ class PairLogistic:
         (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path, encoder: Encoder) -> "PairLogistic":
-        """Raises UserError when the folder holds no classifier, an old one, or one of another encoder."""
+    def load(cls, folder: Path, encoder: Encoder | None = None) -> "PairLogistic":
+        """`encoder`: None loads the one that it was trained with.
+
+        Raises UserError when the folder holds no classifier, an old one, or one of another encoder.
+        """
         if not (folder / ABOUT).is_file() or not (folder / WEIGHTS).is_file():
             raise UserError(f"{folder} holds no classifier ({ABOUT} and {WEIGHTS}): restore it from a copy.")
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
@@ -93,14 +84,13 @@ class PairLogistic:
             raise UserError(
                 f"{folder}: this classifier is of an earlier version of bb3x-ray: train a new one."
             )
+        encoder = encoder or load_encoder(about["encoder"])
         if about["encoder"] != encoder.source:
             raise UserError(
                 f"{folder}: this classifier was trained with encoder {about['encoder']!r}; "
                 "set reward.encoder to it."
             )
-        calibrations = Calibrations(
-            **{name: Calibration(**one) for name, one in about["calibrations"].items()}
-        )
+        calibrations = Calibrations.from_dict(about["calibrations"])
         model = TwoViews(load_file(folder / WEIGHTS))
         return cls(encoder, model, about["base_rate"], calibrations, about["report"])
 

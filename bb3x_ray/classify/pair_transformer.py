@@ -6,7 +6,7 @@ logistic regression on frozen embeddings (pair_logistic) is the better one, and 
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from bb3x_ray.classify.calibration import Calibrations
 from bb3x_ray.classify.encoder import encoder_folder
-from bb3x_ray.classify.pairs import Pair
+from bb3x_ray.classify.pairs import Pair, without_hindsight
 from bb3x_ray.schemas.errors import UserError
 
 ABOUT, KIND = "classifier.json", "pair_transformer"
@@ -44,7 +45,7 @@ class Share:
 
 
 class PairTransformer:
-    """P(good), calibrated by a temperature for each of its two inputs: with hindsight and without."""
+    """P(good), calibrated for each of its two inputs: with hindsight and without."""
 
     def __init__(
         self, model: Any, tokenizer: Any, source: str, max_tokens: int, about: dict[str, Any] | None = None
@@ -52,7 +53,7 @@ class PairTransformer:
         self._model, self._tokenizer, self.source, self._max_tokens = model, tokenizer, source, max_tokens
         about = about or {}
         self.base_rate: float = about.get("base_rate", 0.5)
-        self.temperatures: tuple[float, float] = tuple(about.get("temperatures", (1.0, 1.0)))
+        self.calibrations = Calibrations.from_dict(about.get("calibrations", {}))
         self.report: dict[str, Any] = about.get("report", {})
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model.to(self._device)
@@ -117,9 +118,7 @@ class PairTransformer:
 
     def predict(self, pairs: Sequence[Pair]) -> np.ndarray:
         """P(good), float64 [N]: with hindsight where a pair has it."""
-        logits = self.logits(pairs)
-        temperature = np.where([pair.after is not None for pair in pairs], *self.temperatures)
-        return np.asarray(1 / (1 + np.exp(-logits / temperature)))
+        return self.calibrations(self.logits(pairs), np.array([p.after is not None for p in pairs], bool))
 
     @torch.inference_mode()
     def logits(self, pairs: Sequence[Pair]) -> np.ndarray:
@@ -140,7 +139,7 @@ class PairTransformer:
             "encoder": self.source,
             "max_tokens": self._max_tokens,
             "base_rate": self.base_rate,
-            "temperatures": self.temperatures,
+            "calibrations": asdict(self.calibrations),
             "report": self.report,
         }
         (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
@@ -200,7 +199,7 @@ def _batches(pairs: Sequence[Pair], schedule: Schedule) -> Iterator[list[Pair]]:
 
 
 def _shown(pair: Pair, with_hindsight: bool) -> Pair:
-    return pair if with_hindsight else Pair(pair.context, pair.reply, pair.label, pair.weight)
+    return pair if with_hindsight else without_hindsight(pair)
 
 
 def _rise_and_fall(steps: int) -> Callable[[int], float]:

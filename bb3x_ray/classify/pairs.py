@@ -1,7 +1,7 @@
 """A reply in its context, and what the judge sees of it at a glance."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bb3x_ray.classify.measures import auroc, balanced_accuracy
 
@@ -62,3 +62,8 @@ def surface(context: str, reply: str) -> list[float]:
         float(False in asks),  # says something of itself
         float("\n" in reply.strip()),
     ]
+
+
+def without_hindsight(pair: Pair) -> Pair:
+    """The pair as if nobody knew yet what came next."""
+    return replace(pair, after=None)

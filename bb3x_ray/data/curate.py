@@ -84,7 +84,8 @@ def curate(
     made = rows_of.rows_of(iter(better))
     not_taught += Counter({UNFIT: made.unfit})
     tokens.update(made.tokens)
-    write(made.table)
+    if better:
+        write(made.table)
     write(training_table(human_rows))
     tokens.update(labelled_tokens(human_rows))
     return CurationReport(

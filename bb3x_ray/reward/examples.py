@@ -1,11 +1,12 @@
 """What the reward model learns from: replies with P(good), and what it is measured by."""
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.reward.evidence import Evidence
+from bb3x_ray.reward.reliability import Reliability
 from bb3x_ray.reward.signal_model import BAD, GOOD, SignalModel
 from bb3x_ray.reward.signals import context_text, thumbs_of
 from bb3x_ray.schemas.conversation import Conversation
@@ -20,14 +21,14 @@ class Example:
     """`pair.label` is P(good), what is learned; None where the evidence is in balance: nothing to learn.
 
     label    what it is measured by, 1 or 0: what annotators said, else the thumb; None: it is not measured
-    reason   the first reason of a thumb down, "" without
+    reasons  of a thumb down
     cut_off  the length limit broke the reply off
     """
 
     pair: Pair
     person: str
     label: int | None = None
-    reason: str = ""
+    reasons: tuple[str, ...] = ()
     cut_off: bool = False
     teaches: bool = True
 
@@ -35,7 +36,7 @@ class Example:
 def examples_of(
     evidence: Sequence[Evidence],
     model: SignalModel,
-    reliability: Mapping[str, float],
+    reliability: Reliability,
     distrusted: Collection[str],
     seed: int,
 ) -> list[Example]:
@@ -51,7 +52,7 @@ def examples_of(
     for e in evidence:
         if e.correction and e.person not in distrusted:
             examples.append(
-                Example(Pair(e.context, e.correction, 1.0, reliability.get(e.person, 1.0)), e.person)
+                Example(Pair(e.context, e.correction, 1.0, reliability(e.person, e.message_id)), e.person)
             )
     return examples
 
@@ -66,7 +67,7 @@ def _rated(e: Evidence, p: float) -> Example:
         Pair(e.context, e.reply, float(p), 1.0, e.after),
         e.person,
         label,
-        e.reasons[0] if e.reasons else "",
+        e.reasons,
         e.cut_off,
         not BAD < p < GOOD,
     )
@@ -75,7 +76,7 @@ def _rated(e: Evidence, p: float) -> Example:
 def _reacted(
     evidence: Sequence[Evidence],
     model: SignalModel,
-    reliability: Mapping[str, float],
+    reliability: Reliability,
     distrusted: Collection[str],
     most: int,
     seed: int,

@@ -18,6 +18,7 @@ import numpy as np
 
 from bb3x_ray.reward.evidence import Evidence
 from bb3x_ray.reward.reaction import REACTIONS
+from bb3x_ray.reward.reliability import Reliability
 from bb3x_ray.schemas.conversation import REASONS
 
 # A thumb is right in 85 of 100 cases, by assumption: people err, and some trolls pass. What a reason adds to
@@ -50,16 +51,16 @@ class SignalModel:
     counts: dict[str, int] = field(default_factory=dict)
 
     def good(
-        self, evidence: Sequence[Evidence], reliability: Mapping[str, float], annotations: bool = True
+        self, evidence: Sequence[Evidence], reliability: Reliability, annotations: bool = True
     ) -> np.ndarray:
-        """P(good) [N]. `reliability`: person -> 0 to 1; who is not there counts as reliable."""
+        """P(good) [N]."""
         logits = self.bias + self.log_odds(evidence, reliability, annotations=annotations)
         return np.asarray(1 / (1 + np.exp(-logits)))
 
     def log_odds(
         self,
         evidence: Sequence[Evidence],
-        reliability: Mapping[str, float],
+        reliability: Reliability,
         *,
         reactions: bool = True,
         annotations: bool = True,
@@ -78,7 +79,7 @@ class SignalModel:
         return cls({**START, **row["weights"]}, row["bias"], row["counts"])
 
 
-def fit_signals(evidence: Sequence[Evidence], reliability: Mapping[str, float]) -> SignalModel:
+def fit_signals(evidence: Sequence[Evidence], reliability: Reliability) -> SignalModel:
     """Weights by maximum a posteriori, from what is there: without annotations and with few thumbs they
     stay at START, and the bias at 0."""
     start = np.array(list(START.values()))
@@ -88,8 +89,8 @@ def fit_signals(evidence: Sequence[Evidence], reliability: Mapping[str, float]) 
     if len(thumbs) >= FEWEST:
         only = [NAMES.index(name) for name in REACTIONS]
         y = np.array([1 / (1 + math.exp(-math.copysign(THUMB, e.thumb or 0))) for e in thumbs])
-        w = np.array([reliability.get(e.person, 1.0) for e in thumbs])
-        weights[only] = _fit(_signs(thumbs, {})[:, only], y, w, start[only])[0]
+        w = np.array([reliability(e.person, e.message_id) for e in thumbs])
+        weights[only] = _fit(_signs(thumbs, Reliability())[:, only], y, w, start[only])[0]
     if len(labelled) >= FEWEST:
         signs = _signs([e for e, _ in labelled], reliability)
         w = np.array([len(e.annotations) for e, _ in labelled], np.float64)
@@ -98,11 +99,11 @@ def fit_signals(evidence: Sequence[Evidence], reliability: Mapping[str, float]) 
     return SignalModel(dict(zip(NAMES, weights.tolist(), strict=True)), bias, counts)
 
 
-def _signs(evidence: Sequence[Evidence], reliability: Mapping[str, float]) -> np.ndarray:
+def _signs(evidence: Sequence[Evidence], reliability: Reliability) -> np.ndarray:
     """[N, K] which signs of NAMES each reply has, times how reliable its person is."""
     rows = np.zeros((len(evidence), len(NAMES)))
     for row, one in zip(rows, evidence, strict=True):
-        row[[NAMES.index(name) for name in _names(one)]] = reliability.get(one.person, 1.0)
+        row[[NAMES.index(name) for name in _names(one)]] = reliability(one.person, one.message_id)
     return rows
 
 

@@ -3,11 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.schemas.conversation import Conversation, Message
 
 TURNS = 16  # of the context
-WEAK = 0.2  # weight of a turn whose label is only its conversation's annotation
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,21 +100,3 @@ def signals_of(conversations: Iterable[Conversation]) -> list[Signal]:
                 reasons[message.message_id],
             )
     return list(signals.values())
-
-
-def weak_pairs(conversations: Iterable[tuple[Conversation, int]], distrusted: frozenset[str]) -> list[Pair]:
-    """Replies without a thumb in conversations that were rated as a whole, as pairs of little weight.
-
-    conversations   each with its rating, 1 to 5; 4 and 5 make good replies, 1 and 2 bad ones, 3 none
-    """
-    pairs = []
-    for conversation, rating in conversations:
-        if rating == 3 or conversation.person in distrusted:
-            continue
-        thumbs = thumbs_of(conversation)
-        for index, message in enumerate(conversation.messages):
-            if message.author.can_be_trained_on and message.text and message.message_id not in thumbs:
-                context = context_text(conversation.context_of(index))
-                after = after_text(conversation, index)
-                pairs.append(Pair(context, message.text, float(rating > 3), WEAK, after))
-    return pairs

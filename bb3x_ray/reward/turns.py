@@ -1,11 +1,12 @@
 """The bot turns of conversations as rows to score, and how a thumb and a score become one number."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 
 import pyarrow as pa
 
 from bb3x_ray.reward.evidence import rated_in
+from bb3x_ray.reward.reliability import Reliability
 from bb3x_ray.reward.signal_model import SignalModel
 from bb3x_ray.reward.signals import after_text, context_text, thumbs_of
 from bb3x_ray.schemas.conversation import Conversation
@@ -31,7 +32,7 @@ def turns_table(
     conversations: Iterable[Conversation],
     distrusted: Collection[str],
     signals: SignalModel | None = None,
-    reliability: Mapping[str, float] | None = None,
+    reliability: Reliability | None = None,
 ) -> pa.Table:
     """One row a bot message, in the order of the conversations.
 
@@ -40,15 +41,14 @@ def turns_table(
     evidence   what all feedback and annotations add to the log odds of good; null where there are none
 
     signals       weighs the evidence; None: as it starts
-    reliability   see `SignalModel.good`
+    reliability   of what people did; None: everybody's counts
     """
-    signals, reliability = signals or SignalModel(), reliability or {}
+    signals, reliability = signals or SignalModel(), reliability or Reliability()
     rows = []
     for conversation in conversations:
         trusted = conversation.person not in distrusted
         rated = [e for e in rated_in(conversation) if trusted or e.annotations]
-        # Nobody's own thumb is scaled down to nothing here: who is distrusted has none.
-        reliable = reliability if trusted else {conversation.person: 0.0}
+        reliable = reliability if trusted else Reliability({conversation.person: 0.0})
         odds = signals.log_odds(rated, reliable, reactions=False).tolist() if rated else []
         known = dict(zip((e.message_id for e in rated), odds, strict=True))
         thumbs = thumbs_of(conversation) if trusted else {}

@@ -43,6 +43,13 @@ def is_judges_person(pseudonym: str) -> bool:
     return part_of(pseudonym, seed=0) == "judge"
 
 
+def may_teach(config: Config) -> Callable[[str], bool]:
+    """person -> whether training may learn from them: not the judge's people, unless a panel judges."""
+    if config.talk.people == "simulated":
+        return lambda person: True
+    return lambda person: not is_judges_person(person)
+
+
 class Judging:
     """Everything that a verdict needs. `thumbs` are conversations with feedback of the judge's people."""
 

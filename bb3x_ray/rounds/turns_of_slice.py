@@ -1,11 +1,11 @@
 """The replies of a slice as the reward model reads them, a group at a time, in any process."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from bb3x_ray.data.slices import Slice, conversations_of
+from bb3x_ray.reward.reliability import Reliability
 from bb3x_ray.reward.signal_model import SignalModel
 from bb3x_ray.reward.turns import turns_table
 
@@ -23,7 +23,7 @@ class TurnsOfSlice:
     distrusted: frozenset[str]
     left_out: frozenset[str]
     signals: SignalModel = field(default_factory=SignalModel)
-    reliability: Mapping[str, float] = field(default_factory=dict)
+    reliability: Reliability = field(default_factory=Reliability)
 
     def __call__(self, group: int) -> pa.Table:
         conversations = conversations_of(self.slice_.table(group))

@@ -110,7 +110,7 @@ def _ray(folder: Path, cores: int) -> dict[str, float]:
     ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="error", **about)
     groups = pq.ParquetFile(path).metadata.num_row_groups
     turns_of = _Groups(path, gate, cores)
-    rows = sum(map(len, score_groups(turns_of, groups, folder / "reward", "minilm", config)))
+    rows = sum(map(len, score_groups(turns_of, groups, folder / "reward", config)))
     seconds = time.time() - (gate / "open").stat().st_mtime
     ray.shutdown()
     return {"rows": rows, "seconds": seconds, "rows_per_second": rows / seconds}

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from bb3x_ray.reward.examples import weak_examples
+from bb3x_ray.reward.reliability import Reliability
 from bb3x_ray.reward.signal_model import ANNOTATOR, THUMB
-from bb3x_ray.reward.signals import context_text, signals_of, weak_pairs
+from bb3x_ray.reward.signals import context_text, signals_of
 from bb3x_ray.reward.turns import TURNS_SCHEMA, turns_table, with_evidence
 from bb3x_ray.schemas.conversation import Annotation, Author, Feedback, Message, person
 from tests.reward.make import conversation
@@ -72,7 +74,7 @@ def test_annotations_make_weak_pairs_of_unrated_replies() -> None:
     ]
     rated = {"good": 5, "bad": 1, "troll": 5, "middling": 3}
     with_rating = [(c, rated[c.conversation_id]) for c in talks if c.conversation_id in rated]
-    pairs = weak_pairs(with_rating, frozenset({"eve"}))
+    pairs = [e.pair for e in weak_examples(with_rating, {"eve"})]
     assert [(p.reply, p.label) for p in pairs] == [("Yes.", 1.0), ("Nope.", 0.0)]
     assert all(0 < p.weight < 1 for p in pairs)
 
@@ -104,5 +106,5 @@ def test_annotations_count_even_where_the_person_is_distrusted() -> None:
     talk = replace(talk, annotations=(Annotation("b-1", "r", "nonsensical", "e"),))
     evidence = [row["evidence"] for row in turns_table([talk], {"eve"}).to_pylist()]
     assert evidence == [pytest.approx(-ANNOTATOR), None]
-    half = turns_table([talk], (), None, {"eve": 0.5})["evidence"].to_pylist()
+    half = turns_table([talk], (), None, Reliability({"eve": 0.5}))["evidence"].to_pylist()
     assert half == [pytest.approx(-ANNOTATOR + THUMB / 2), pytest.approx(THUMB / 2)]
