@@ -10,6 +10,7 @@ import typer
 from bb3x_ray.cli import rounds, talk
 from bb3x_ray.cli.log import log_app
 from bb3x_ray.cli.models import models_app
+from bb3x_ray.cli.trust import trust_app
 
 app = typer.Typer(
     help="Chat models that keep learning from the people who talk to them.",
@@ -22,6 +23,7 @@ for command in (*rounds.COMMANDS, *talk.COMMANDS):
     app.command()(command)
 app.add_typer(models_app, name="models")
 app.add_typer(log_app, name="log")
+app.add_typer(trust_app, name="trust")
 
 
 def _show_version(wanted: bool) -> None:
