@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bb3x_ray.classify.dual_logistic import DualLogistic
+from bb3x_ray.classify.dual_logistic import fit_logistic
+from bb3x_ray.classify.encoder import Encoder
+from bb3x_ray.classify.pairs import surface
 from bb3x_ray.config import TrustConfig, TrustMethod
 from bb3x_ray.reward.fold_judge import RowJudge
 from bb3x_ray.reward.safety_mix import TRAIN, VALID, Example, Pools, SafetyMix, build
@@ -17,11 +19,24 @@ from bb3x_ray.reward.trust.folds import Thumbs, fold_of_text, thumbs_of_people
 from bb3x_ray.reward.trust.methods import METHODS, Cleaned, clean, three_stage
 
 CLEAN = "clean"
-SCALE, L2 = 4.0, 1.0  # of embeddings of length 1, and the penalty on their weights
+SCALE, L2 = 4.0, 1.0  # of embeddings of length 1, beside plain features; and the penalty on weights
 TEST = 240  # texts to test on: more than were published, which only makes the error surer
-RESAMPLES = 2000
 
-Embed = Callable[[Sequence[str]], np.ndarray]
+Features = Callable[[Sequence[str]], np.ndarray]
+
+
+class TextFeatures:
+    """Features of texts [N, D], of a frozen encoder's embeddings and of what is plain to see in a text. All
+    `texts` are embedded at once; then call it with some of them."""
+
+    def __init__(self, texts: Sequence[str], encoder: Encoder) -> None:
+        distinct = sorted(set(texts))
+        plain = np.array([surface("", text) for text in distinct])
+        x = np.hstack([encoder.embed(distinct) * SCALE, plain])
+        self._rows = dict(zip(distinct, x, strict=True))
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        return np.array([self._rows[text] for text in texts])
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +54,7 @@ class Measured:
 
 def measure(
     pools: Pools,
-    embed: Embed,
+    features: Features,
     kinds: Sequence[str],
     seeds: Sequence[int],
     methods: Sequence[TrustMethod] = METHODS,
@@ -52,22 +67,27 @@ def measure(
 ) -> Iterator[Measured]:
     """Every method on every kind and seed; those of one mix come one after the other, `clean` first.
 
-    embed   texts -> [N, D], rows of length 1; asked once for each mix, so it should remember texts
+    features   texts -> [N, D]; asked anew for each mix, so it should remember texts, as TextFeatures does
     """
     config = config or TrustConfig()
     for kind in kinds:
         for seed in seeds:
             sizes = (TRAIN, VALID, test)
             mix = build(pools, kind, seed, trolls=trolls, corrupted=corrupted, noise=noise, sizes=sizes)
-            yield from measure_mix(mix, kind, seed, embed, methods, config)
+            yield from measure_mix(mix, kind, seed, features, methods, config)
 
 
 def measure_mix(
-    mix: SafetyMix, kind: str, seed: int, embed: Embed, methods: Sequence[TrustMethod], config: TrustConfig
+    mix: SafetyMix,
+    kind: str,
+    seed: int,
+    features: Features,
+    methods: Sequence[TrustMethod],
+    config: TrustConfig,
 ) -> Iterator[Measured]:
     known = [*mix.train, *mix.valid]
-    x = embed([e.text for e in known]) * SCALE
-    x_test = embed([e.text for e in mix.test]) * SCALE
+    x = features([e.text for e in known])
+    x_test = features([e.text for e in mix.test])
     gold = np.array([e.gold for e in mix.test])
     train, valid = (_thumbs(split, config.folds) for split in (mix.train, mix.valid))
     judge = RowJudge(x, L2)
@@ -76,7 +96,7 @@ def measure_mix(
         rows = np.arange(len(labels))
         if not weights.sum() > 0:
             return 0.5  # nothing left to learn from
-        model = DualLogistic.fit(x[rows], labels, weights, L2)
+        model = fit_logistic(x[rows], labels, weights, L2)
         return float(((model.predict(x_test) > 0.5) != gold).mean())
 
     nan = float("nan")
