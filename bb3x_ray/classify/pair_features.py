@@ -9,13 +9,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from bb3x_ray.classify.encoder import Encoder
-from bb3x_ray.classify.pairs import Pair
+from bb3x_ray.classify.pairs import Pair, novel_words
 from bb3x_ray.classify.surface import AFTER_NUMBERS, REPLY_NUMBERS, after_numbers, reply_numbers
 
 # A row, with D the encoder's width:
-# REPLY_NUMBERS, cosine of message and reply, message × reply [D], reply [D]
+# REPLY_NUMBERS, cosines of the message with the reply and with its novel words, message × reply [D], reply [D]
 # 1 for hindsight, AFTER_NUMBERS, cosines of next message with message and reply, next message [D]
-REPLY_WIDTH = len(REPLY_NUMBERS) + 1
+REPLY_WIDTH = len(REPLY_NUMBERS) + 2
 AFTER_WIDTH = 1 + len(AFTER_NUMBERS) + 2
 # A product of unit vectors has entries of about 1/D, a vector of about 1/√D: made about as large.
 _PRODUCT, _VECTOR = 4.0, 0.5
@@ -24,8 +24,8 @@ _PRODUCT, _VECTOR = 4.0, 0.5
 def features(pairs: Sequence[Pair], encoder: Encoder) -> np.ndarray:
     """float32 [N, 3·D + REPLY_WIDTH + AFTER_WIDTH], 5 KB a row with the embedded encoder.
 
-    Three texts of a pair are embedded: the message (the context's first line), the reply and the next
-    message.
+    Four texts of a pair are embedded: the message (the context's first line), the reply, its words that the
+    message does not have, since what is copied is always near, and the next message.
     """
     heard, said = [pair.context.partition("\n")[0] for pair in pairs], [pair.reply for pair in pairs]
     # Silence is near to nothing.
@@ -33,9 +33,10 @@ def features(pairs: Sequence[Pair], encoder: Encoder) -> np.ndarray:
     reply = encoder.embed(said)
     plain = np.array([reply_numbers(pair.context, pair.reply) for pair in pairs], np.float32)
     product = message * reply
-    cosine = product.sum(1, keepdims=True)
+    novel = [" ".join(novel_words(c, r)) or "." for c, r in zip(heard, said, strict=True)]
+    near = [product.sum(1, keepdims=True), (message * encoder.embed(novel)).sum(1, keepdims=True)]
     return np.hstack(
-        [plain, cosine, product * _PRODUCT, reply * _VECTOR, *_hindsight(pairs, message, reply, encoder)]
+        [plain, *near, product * _PRODUCT, reply * _VECTOR, *_hindsight(pairs, message, reply, encoder)]
     )
 
 
