@@ -69,6 +69,16 @@ def test_each_stratum_gets_its_share_and_weights_undo_that(storage: Storage) -> 
     assert other != {one.id for one in sample.items}
 
 
+def test_a_score_that_a_thumb_has_moved_does_not_hide_that_the_two_disagree(storage: Storage) -> None:
+    commit(storage, *talk("c"), thumb("t", "c-m1", 1))
+    scored(storage, 1, {"c-m1": 0.8})
+    assert set(drawn(storage).there) == {Stratum("high", "agrees", False)}
+    path = storage.path("rounds", "0001", "score", "turns.parquet")
+    turns = pq.read_table(path).select(["message_id", "good", "error"])
+    pq.write_table(turns.append_column("fresh", pa.array([0.1, 0.5])), path)
+    assert set(drawn(storage).there) == {Stratum("low", "disagrees", False)}
+
+
 def test_a_sample_holds_context_and_reply_cleaned_and_only_of_those_who_agreed(storage: Storage) -> None:
     commit(
         storage,
