@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.schemas.conversation import Conversation, Message
 
+TURNS = 16  # of the context
 WEAK = 0.2  # weight of a turn whose label is only its conversation's annotation
 
 
@@ -14,6 +15,7 @@ class Signal:
     """One thumb: `label` is 1 for up and 0 for down. `cut_off`: the length limit broke the reply off.
 
     after   what the person said next, "" for nothing any more (see `after_text`)
+    reasons what the person gave as reasons for the thumb, mostly none
     """
 
     conversation_id: str
@@ -24,6 +26,7 @@ class Signal:
     label: int
     cut_off: bool = False
     after: str = ""
+    reasons: tuple[str, ...] = ()
 
 
 def after_text(conversation: Conversation, index: int) -> str:
@@ -42,16 +45,19 @@ def after_text(conversation: Conversation, index: int) -> str:
 
 
 def context_text(before: Sequence[Message]) -> str:
-    """The last two turns before a reply, *newest first*, one a line; "" at the start of a conversation.
+    """The last turns before a reply, *newest first*, one a line; "" at the start of a conversation.
 
-    Newest first, because encoders cut long texts at their end, and what a reply answers matters most.
-    Neighbouring messages of one side are one turn.
+    Newest first, because encoders cut long texts at their end, and what a reply answers matters most. So many
+    turns, because a bot repeats itself. Neighbouring messages of one side are one turn; the first line is the
+    person's, empty when the bot spoke last, so that lines tell whose they are.
     """
     turns: list[list[str]] = []
     side: bool | None = None
     for message in reversed(before):
         if message.author.is_person != side:
-            if len(turns) == 2:
+            if side is None and not message.author.is_person:
+                turns.append([])
+            if len(turns) == TURNS:
                 break
             side = message.author.is_person
             turns.append([])
@@ -65,6 +71,10 @@ def thumbs_of(conversation: Conversation) -> dict[str, int]:
     return {message_id: rating for message_id, rating in latest.items() if rating is not None}
 
 
+def _reasons_of(conversation: Conversation) -> dict[str, tuple[str, ...]]:
+    return {f.message_id: f.reasons for f in conversation.feedback if f.person == conversation.person}
+
+
 def signals_of(conversations: Iterable[Conversation]) -> list[Signal]:
     """Every reply of a model or an ingested bot with a standing thumb of the conversation's person.
 
@@ -74,7 +84,7 @@ def signals_of(conversations: Iterable[Conversation]) -> list[Signal]:
     """
     signals: dict[str, Signal] = {}
     for conversation in conversations:
-        thumbs = thumbs_of(conversation)
+        thumbs, reasons = thumbs_of(conversation), _reasons_of(conversation)
         for index, message in enumerate(conversation.messages):
             rating = thumbs.get(message.message_id)
             signals.pop(message.message_id, None)
@@ -89,6 +99,7 @@ def signals_of(conversations: Iterable[Conversation]) -> list[Signal]:
                 int(rating > 0),
                 message.finish_reason == "length",
                 after_text(conversation, index),
+                reasons[message.message_id],
             )
     return list(signals.values())
 
@@ -106,5 +117,6 @@ def weak_pairs(conversations: Iterable[tuple[Conversation, int]], distrusted: fr
         for index, message in enumerate(conversation.messages):
             if message.author.can_be_trained_on and message.text and message.message_id not in thumbs:
                 context = context_text(conversation.context_of(index))
-                pairs.append(Pair(context, message.text, float(rating > 3), WEAK))
+                after = after_text(conversation, index)
+                pairs.append(Pair(context, message.text, float(rating > 3), WEAK, after))
     return pairs

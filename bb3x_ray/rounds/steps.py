@@ -15,14 +15,15 @@ from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.config import Config
 from bb3x_ray.data import curate, slices, table
 from bb3x_ray.data.inbox import open_inbox
-from bb3x_ray.data.late_words import consent_upto, feedback_upto
+from bb3x_ray.data.late_words import annotations_upto, consent_upto, feedback_upto
 from bb3x_ray.data.on_ray.in_order import on_all_cores
 from bb3x_ray.data.slices import Slice
 from bb3x_ray.metrics import Metrics, floats
 from bb3x_ray.registry import Promotion, Registry
 from bb3x_ray.reward.fold_judge import EncoderFoldJudge
 from bb3x_ray.reward.on_ray import score_groups
-from bb3x_ray.reward.reward_model import reward_card, train_reward
+from bb3x_ray.reward.reward_model import train_reward
+from bb3x_ray.reward.reward_report import reward_card
 from bb3x_ray.reward.signals import signals_of, weak_pairs
 from bb3x_ray.reward.trust import Trust, estimate_trust
 from bb3x_ray.rounds import erasure
@@ -100,14 +101,15 @@ class RoundSteps:
         return slices.open_slice(self.storage, name)
 
     def rated_upto(self, plan: RoundPlan) -> Iterator[Conversation]:
-        """What is rated of all slices so far, with the thumbs that stand now: trust and reward learn from a
-        person's whole history. A conversation that went on comes as often as it was given out, the last
-        counts; one whose person took consent back since does not come any more."""
+        """What is rated of all slices so far, with the feedback and annotations that stand now: trust and
+        reward learn from a person's whole history. A conversation that went on comes as often as it was
+        given out, the last counts; one whose person took consent back since does not come any more."""
         names = [f"rounds/{n:04d}/collect" for n in range(1, plan.number + 1)]
         upto = slices.info(self.storage, names[-1]).upto_seq
         standing, consent = feedback_upto(self.storage, upto), consent_upto(self.storage, upto)
+        annotations = annotations_upto(self.storage, upto)
         for name in names:
-            for conversation in slices.open_slice(self.storage, name).rated(standing):
+            for conversation in slices.open_slice(self.storage, name).rated(standing, annotations):
                 if not consent.is_withdrawn(conversation.person, conversation.conversation_id):
                     yield conversation
 
@@ -143,7 +145,7 @@ class RoundSteps:
         signals = signals_of(c for c in self.rated_upto(plan) if self._learns(c.person))
         self.say(f"score: whom to trust, by {len(signals)} thumbs")
         trust = estimate_trust(signals, EncoderFoldJudge(encoder, signals), self.config.trust)
-        version = f"v{plan.number:04d}"
+        version = plan.reward_version
         if not self.rewards.is_published(version):
             self.say(f"score: reward {version} learns from the thumbs of those who are trusted")
             weak = self._weak(slice_, trust)
@@ -184,7 +186,7 @@ class RoundSteps:
         self.say(
             f"curate: {report.imitate} replies to imitate, {report.avoid} to avoid, "
             f"dropped: {_counts(report.dropped)}; "
-            f"{report.human_rows} human conversations beside them"
+            f"{report.corrections} corrections and {report.human_rows} human conversations beside them"
         )
         return f"{plan.name}/curate"
 
@@ -259,7 +261,7 @@ class RoundSteps:
         return candidate
 
     def _training(self, plan: RoundPlan) -> Training:
-        reward_version = f"v{plan.number:04d}"
+        reward_version = plan.reward_version
         return Training(
             self.storage,
             self.models,

@@ -7,19 +7,28 @@ import pyarrow as pa
 
 # One row a bot turn, and what the reward model thinks of it.
 # person    of the conversation
-# good      how good the turn is, 0 to 1: the reward model's probability, moved by a trusted thumb
+# good      how good the turn is, 0 to 1: the reward model's probability with hindsight, moved by a trusted
+#           thumb
+# fresh     the same without hindsight and without the thumb: what a reply as this would be given today
+# unsafe    how unsafe the reply is, 0 to 1; null where nobody was asked
+# unsafe_heard   how unsafe the message is that it answers
 # rating    the standing thumb of a trusted person (1, -1) or null
 # trusted   False when the person of this conversation is distrusted: the thumb was left out
-# error     why the turn could not be scored ("" when it could; then good is 0.5)
+# error     why the turn could not be scored ("" when it could; then good and fresh are 0.5)
+# reward_version   of the model that scored it
 SCORED_SCHEMA = pa.schema(
     [
         ("conversation_id", pa.string()),
         ("message_id", pa.string()),
         ("person", pa.string()),
         ("good", pa.float64()),
+        ("fresh", pa.float64()),
+        ("unsafe", pa.float64()),
+        ("unsafe_heard", pa.float64()),
         ("rating", pa.int8()),
         ("trusted", pa.bool_()),
         ("error", pa.string()),
+        ("reward_version", pa.string()),
     ]
 )
 
@@ -74,7 +83,10 @@ ANSWERS_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class CurationReport:
-    """How many bot turns were seen, kept under each mask, and dropped for which reason (law 5)."""
+    """How many bot turns were seen, kept under each mask, and dropped for which reason (law 5).
+
+    corrections   what people said that a reply should have been, imitated in its place
+    """
 
     seen: int
     imitate: int
@@ -83,6 +95,8 @@ class CurationReport:
     human_rows: int = 0
     imitate_tokens: int = 0
     avoid_tokens: int = 0
+    corrections: int = 0
+    corrections_dropped: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.seen != self.imitate + self.avoid + sum(self.dropped.values()):

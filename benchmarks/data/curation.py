@@ -107,7 +107,13 @@ class MadeUpScores:
         turns = self.turns_of(group)
         scores = [hashlib.sha256(one.encode()).digest()[0] / 255 for one in turns["message_id"].to_pylist()]
         columns = {name: turns[name] for name in SCORED_SCHEMA.names if name in turns.column_names}
-        columns |= {"good": pa.array(scores), "error": pa.array([""] * len(turns))}
+        unasked = pa.nulls(len(turns), pa.float64())
+        columns |= {"good": pa.array(scores), "fresh": pa.array(scores), "error": pa.array([""] * len(turns))}
+        columns |= {
+            "unsafe": unasked,
+            "unsafe_heard": unasked,
+            "reward_version": pa.array(["-"] * len(turns)),
+        }
         return pa.table([columns[name] for name in SCORED_SCHEMA.names], schema=SCORED_SCHEMA)
 
 

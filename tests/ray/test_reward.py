@@ -22,7 +22,7 @@ from tests.data.make import to_table
 from tests.reward.make import conversation, crowd
 
 pytestmark = pytest.mark.ray
-CONFIG = RewardConfig(actors=2, num_cpus=0.5)
+CONFIG = RewardConfig(min_actors=1, max_actors=2, num_cpus=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,8 @@ def test_a_slice_is_scored_group_by_group_as_its_turns_are(
     scored = pa.concat_tables(score_groups(turns_of, slice_.groups, reward, "minilm", CONFIG))
     kept = [c for c in talks(50) if c.person != "p1"]
     at_once = score_turns(turns_table(kept, frozenset({"p0"})), reward, "minilm", CONFIG)
-    assert scored.drop_columns("good") == at_once.drop_columns("good") and len(scored) == len(kept) == 33
+    numbers = ["good", "fresh"]
+    assert scored.drop_columns(numbers) == at_once.drop_columns(numbers) and len(scored) == len(kept) == 33
     assert scored["good"].to_pylist() == pytest.approx(at_once["good"].to_pylist(), abs=1e-5)
     nobody = TurnsOfSlice(slice_, frozenset(), frozenset({"p0", "p1", "p2"}))
     assert list(score_groups(nobody, slice_.groups, reward, "minilm", CONFIG)) == []
@@ -87,7 +88,9 @@ def test_rows_of_groups_are_the_same_on_all_cores(
     good = pa.array([n / 50 for n in range(50)])
     errors = pa.array([""] * 50)
     columns = {**{name: turns[name] for name in ("conversation_id", "message_id", "person")}, "good": good}
-    columns |= {"rating": turns["rating"], "trusted": turns["trusted"], "error": errors}
+    columns |= {"rating": turns["rating"], "trusted": turns["trusted"], "error": errors, "fresh": good}
+    columns |= {"unsafe": pa.nulls(50, pa.float64()), "unsafe_heard": pa.nulls(50, pa.float64())}
+    columns |= {"reward_version": pa.array(["v0001"] * 50)}
     scored = Scored(pa.table(columns, schema=SCORED_SCHEMA), {}, frozenset(), "v0001", {})
 
     def made(each: Each) -> tuple[list[pa.Table], CurationReport]:

@@ -9,7 +9,8 @@ import pytest
 from bb3x_ray.classify.pair_logistic import PairLogistic
 from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.config import RewardConfig
-from bb3x_ray.reward.reward_model import reward_card, train_reward
+from bb3x_ray.reward.reward_model import train_reward
+from bb3x_ray.reward.reward_report import reward_card
 from bb3x_ray.reward.trust import Trust
 from bb3x_ray.schemas.errors import UserError
 from tests.reward.make import LetterEncoder, crowd

@@ -1,0 +1,170 @@
+"""Scoring over actors: one group keeps several busy, and a run that is killed goes on with what is scored."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pytest
+
+from bb3x_ray.classify.encoder import load_encoder
+from bb3x_ray.config import RewardConfig
+from bb3x_ray.reward.on_ray import score_groups, score_turns
+from bb3x_ray.reward.reward_model import train_reward
+from bb3x_ray.reward.score_parts import Resume
+from bb3x_ray.reward.trust import Trust
+from bb3x_ray.reward.turns import TURNS_SCHEMA
+from tests.reward.make import crowd
+
+pytestmark = pytest.mark.ray
+CONFIG = RewardConfig(min_actors=1, max_actors=2, num_cpus=0.5)
+GROUPS, ROWS = 12, 60
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Turns of a group, made up; leaves word in `told` of who asked for which group."""
+
+    told: Path
+    rows: int = ROWS
+
+    def __call__(self, group: int) -> pa.Table:
+        (self.told / f"{group}-{os.getpid()}").touch()
+        words = "tea rain chess bread music stars paper boats winter letters".split()
+        replies = [f"I like my {words[i % 10]} {'and the sea ' * (i % 7)}{group}." for i in range(self.rows)]
+        columns: dict[str, Any] = {
+            "conversation_id": [f"c{group}"] * self.rows,
+            "message_id": [f"m{group}-{i}" for i in range(self.rows)],
+            "person": [f"p{i % 3}" for i in range(self.rows)],
+            "context": [f"What about {words[i % 9]}?" for i in range(self.rows)],
+            "reply": replies,
+            "after": [None] * self.rows,
+            "rating": [None] * self.rows,
+            "evidence": [None] * self.rows,
+            "trusted": [True] * self.rows,
+        }
+        return pa.table(columns, schema=TURNS_SCHEMA)
+
+    def groups(self) -> set[int]:
+        return {int(path.name.partition("-")[0]) for path in self.told.iterdir()}
+
+    def processes(self) -> set[str]:
+        return {path.name.partition("-")[2] for path in self.told.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def reward(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rewards") / "v0003"
+    folder.mkdir()
+    model, _ = train_reward(
+        crowd(20, 0, 4, seed=0), Trust({}, frozenset(), 0.6, {}), load_encoder(), CONFIG, 0
+    )
+    model.save(folder)
+    return folder
+
+
+def made(tmp_path: Path, name: str, rows: int = ROWS) -> Made:
+    (tmp_path / name).mkdir()
+    return Made(tmp_path / name, rows)
+
+
+def test_one_group_is_shared_by_the_actors(ray_cluster: None, reward: Path, tmp_path: Path) -> None:
+    two = CONFIG.model_copy(update={"min_actors": 2})
+    turns_of = made(tmp_path, "told", rows=3000)
+    (scored,) = score_groups(turns_of, 1, reward, "minilm", two)
+    assert len(turns_of.processes()) == 2
+    assert scored["message_id"].to_pylist() == [f"m0-{i}" for i in range(3000)]
+    assert set(scored["reward_version"].to_pylist()) == {"v0003"} and not any(scored["error"].to_pylist())
+
+
+def test_the_scores_do_not_depend_on_how_many_actors_there_are(
+    ray_cluster: None, reward: Path, tmp_path: Path
+) -> None:
+    alone = CONFIG.model_copy(update={"max_actors": 1})
+    few = [
+        list(score_groups(made(tmp_path, n), 3, reward, "minilm", c))
+        for n, c in (("a", CONFIG), ("b", alone))
+    ]
+    for one, other in zip(*few, strict=True):
+        assert one["message_id"] == other["message_id"]
+        assert one["good"].to_pylist() == pytest.approx(other["good"].to_pylist(), abs=1e-6)
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+import ray
+from tests.ray.test_scoring import go_on
+ray.init(address="local", num_cpus=4, object_store_memory=200_000_000, include_dashboard=False)
+go_on(*map(Path, sys.argv[1:]))
+"""
+
+
+def go_on(reward: Path, parts: Path, told: Path) -> pa.Table:
+    resume = Resume(parts, "made up")
+    return pa.concat_tables(score_groups(Made(told), GROUPS, reward, "minilm", CONFIG, resume=resume))
+
+
+def killed_in_the_middle(reward: Path, parts: Path, told: Path) -> set[str]:
+    """Score in a process with a Ray of its own, which is killed once it has published a few parts; those."""
+    driver: Any = psutil.Popen(
+        [sys.executable, "-c", DRIVER, str(reward), str(parts), str(told)],
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    give_up = time.monotonic() + 300
+    while len(list(parts.glob("*/*.parquet"))) < 2:
+        assert driver.poll() is None and time.monotonic() < give_up, "it never published a part"
+        time.sleep(0.005)
+    below = driver.children(recursive=True)
+    for process in (driver, *below):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs([driver, *below])
+    return {path.name for path in parts.glob("*/[0-9]*.parquet")}
+
+
+def test_a_run_that_is_killed_goes_on_with_what_is_scored(
+    ray_cluster: None, reward: Path, tmp_path: Path
+) -> None:
+    before, after, undisturbed = (made(tmp_path, name) for name in ("before", "after", "undisturbed"))
+    parts = tmp_path / "parts"
+    survived = killed_in_the_middle(reward, parts, before.told)
+    assert 2 <= len(survived) < GROUPS, "killed too late to tell"
+
+    scored = go_on(reward, parts, after.told)
+    whole = pa.concat_tables(score_groups(undisturbed, GROUPS, reward, "minilm", CONFIG))
+    assert scored == whole and len(whole) == GROUPS * ROWS
+    assert len(set(scored["message_id"].to_pylist())) == GROUPS * ROWS
+    assert survived <= {path.name for path in parts.glob("*/*.parquet")}, "what was scored was scored again"
+    asked_again = {int(name.partition("-")[0]) for name in survived} & after.groups()
+    assert not asked_again and len(after.groups()) == GROUPS - len(survived)
+
+    # All is there: no actor is asked. Another reward model takes none of it.
+    third = made(tmp_path, "third")
+    assert go_on(reward, parts, third.told) == whole and not third.groups()
+    other = tmp_path / "v0004"
+    other.mkdir()
+    for path in reward.iterdir():
+        (other / path.name).write_bytes(path.read_bytes())
+    anew = go_on(other, parts, third.told)
+    assert third.groups() == set(range(GROUPS)) and set(anew["reward_version"].to_pylist()) == {"v0004"}
+
+
+def test_turns_in_memory_are_resumed_too(ray_cluster: None, reward: Path, tmp_path: Path) -> None:
+    turns = made(tmp_path, "told", rows=1200)(0)
+    resume = Resume(tmp_path / "parts", "turns")
+    first = score_turns(turns, reward, "minilm", CONFIG, resume=resume)
+    parts = sorted((tmp_path / "parts").glob("*/*.parquet"))
+    assert len(parts) == 3
+    parts[1].unlink()
+    assert score_turns(turns, reward, "minilm", CONFIG, resume=resume) == first
+    assert sorted((tmp_path / "parts").glob("*/*.parquet")) == parts  # the same bytes, so the same names

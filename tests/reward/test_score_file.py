@@ -1,0 +1,86 @@
+"""Files of replies become groups of turns, row by row, and scores become a file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bb3x_ray.reward import score_file
+from bb3x_ray.reward.score_file import FILE_SCHEMA, FileTurns, write_scored
+from bb3x_ray.reward.turns import TURNS_SCHEMA
+from bb3x_ray.schemas.errors import UserError
+from bb3x_ray.schemas.learning import SCORED_SCHEMA
+
+ROWS = [
+    {"context": f"Hi {i}", "reply": f"Hello {i}.", "after": "Thanks!" if i % 2 else None} for i in range(9)
+]
+
+
+def all_turns(turns: FileTurns) -> list[dict[str, Any]]:
+    tables = [turns(group) for group in range(len(turns.cuts))]
+    assert all(table.schema == TURNS_SCHEMA for table in tables)
+    return pa.concat_tables(tables).to_pylist()
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.parquet"])
+def test_every_row_is_in_one_group_at_its_place(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(score_file, "LINES", 4)
+    monkeypatch.setattr(score_file, "ROWS", 2)
+    path = tmp_path / name
+    if name.endswith("jsonl"):
+        path.write_text("\n\n".join(map(json.dumps, ROWS)))
+    else:
+        pq.write_table(pa.Table.from_pylist(ROWS), path, row_group_size=5)
+    turns = FileTurns.of(path)
+    assert turns.rows == 9 and len(turns.cuts) == (3 if name.endswith("jsonl") else 5)
+    found = all_turns(turns)
+    assert [row["message_id"] for row in found] == [str(i) for i in range(9)]
+    assert [{k: row[k] for k in ROWS[0]} for row in found] == ROWS
+
+
+def test_a_context_may_be_a_list_of_turns_in_the_order_in_which_they_were_said(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"context": ["one", "two\nlines", "three"], "reply": "four", "id": 7}) + "\n")
+    (row,) = all_turns(FileTurns.of(path))
+    assert row["context"] == "three\ntwo lines" and row["conversation_id"] == "7"
+
+
+@pytest.mark.parametrize(
+    "line", ["{", '["reply"]', '{"context": "a", "reply": 3}', '{"context": "a", "reply": "\\ud800"}']
+)
+def test_a_line_that_is_no_row_keeps_its_place_without_text(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join([json.dumps(ROWS[0]), line, json.dumps(ROWS[1])]))
+    assert [row["reply"] for row in all_turns(FileTurns.of(path))] == ["Hello 0.", None, "Hello 1."]
+
+
+def test_a_file_without_replies_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    with pytest.raises(UserError, match="no such file"):
+        FileTurns.of(path)
+    path.write_text('{"text": "secret"}\n')
+    with pytest.raises(UserError, match=r"rows\.jsonl: .*no context and no reply") as told:
+        FileTurns.of(path)
+    assert "secret" not in str(told.value)
+
+
+def test_scores_become_a_file_when_all_are_there(tmp_path: Path) -> None:
+    rows = [{"message_id": str(i), "good": i / 4, "error": "" if i else "no text"} for i in range(4)]
+    table = pa.Table.from_pylist(rows, schema=SCORED_SCHEMA)
+    out = tmp_path / "new" / "scores.parquet"
+    assert write_scored([table.slice(0, 3), table.slice(3)], out) == (4, 1)
+    written = pq.read_table(out)
+    assert written.schema == FILE_SCHEMA and written["row"].to_pylist() == [0, 1, 2, 3]
+
+    def broken() -> Any:
+        yield table
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_scored(broken(), tmp_path / "other.parquet")
+    assert [p.name for p in tmp_path.iterdir()] == ["new"]
