@@ -74,8 +74,9 @@ def test_a_score_that_a_thumb_has_moved_does_not_hide_that_the_two_disagree(stor
     scored(storage, 1, {"c-m1": 0.8})
     assert set(drawn(storage).there) == {Stratum("high", "agrees", False)}
     path = storage.path("rounds", "0001", "score", "turns.parquet")
-    turns = pq.read_table(path).select(["message_id", "good", "error"])
-    pq.write_table(turns.append_column("fresh", pa.array([0.1, 0.5])), path)
+    turns = pq.read_table(path)
+    place = turns.column_names.index("fresh")
+    pq.write_table(turns.set_column(place, "fresh", pa.array([0.1, 0.5])), path)
     assert set(drawn(storage).there) == {Stratum("low", "disagrees", False)}
 
 
