@@ -61,6 +61,10 @@ def test_from_a_sample_to_kappa_and_noise(storage: Storage, tmp_path: Path) -> N
     again = json.loads(run(storage, "import", str(ann), str(bob), "--json").stdout)
     assert (again["new"], again["known"], again["problems"]) == (0, 20, [])
     assert again["noise"]["replies"] == 4 and set(again["noise"]["of"]) >= {"up", "down", "down:rude"}
+    later = run(storage, "report", "--json").stdout
+    assert json.loads(later)["noise"] == again["noise"] and "ann" not in later.replace("annotated", "")
+    told = run(storage, "report").stdout
+    assert "P(thumb | not good)" in told and "│ all" in told and "rater-" in told
 
 
 def test_bad_rows_go_to_standard_error(storage: Storage, tmp_path: Path) -> None:

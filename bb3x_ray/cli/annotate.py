@@ -11,9 +11,9 @@ from bb3x_ray.cli.options import LOCAL, ConfigOption, JsonOption, Overrides
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from bb3x_ray.data.agreement import NoiseRates, RaterAgreement
+    from bb3x_ray.data.agreement import NoiseRates, Rate, RaterAgreement
     from bb3x_ray.data.annotation_sample import Sample
-    from bb3x_ray.data.annotations import ImportReport
+    from bb3x_ray.data.annotations import AnnotationReport
 
 annotate_app = typer.Typer(
     help="Replies rated by annotators: sample, rating page, import.", no_args_is_help=True
@@ -78,6 +78,9 @@ def annotate_import(
 
     overrides = [one for one in files if "=" in one and not Path(one).exists()]
     parsed = load_config(config, overrides)
+    from dataclasses import asdict
+    from json import dumps
+
     from bb3x_ray.data.annotations import import_ratings
     from bb3x_ray.rounds.server_key import server_key
     from bb3x_ray.storage import Storage
@@ -87,13 +90,43 @@ def annotate_import(
     sheets = [Path(one) for one in files if one not in overrides]
     report = import_ratings(storage, server_key(storage), sheets, rater or ())
     if json:
-        typer.echo(_as_json(report))
+        counts = {name: getattr(report, name) for name in ("new", "known", "unrated", "doubles")}
+        problems = [asdict(problem) for problem in report.problems]
+        typer.echo(dumps({**counts, "problems": problems, **_plain(report.found)}))
     else:
-        _tell_import(report)
+        typer.echo(
+            f"{report.new} annotations new, {report.known} known already; {report.unrated} without a label, "
+            f"{report.doubles} said twice"
+        )
+        _tell(report.found)
     for problem in report.problems[:_SHOWN]:
         typer.echo(str(problem), err=True)
     if report.problems:
         typer.echo(f"{len(report.problems)} rows were left out; mend them and import again.", err=True)
+
+
+@annotate_app.command("report")
+def annotate_report(
+    config: ConfigOption = LOCAL, overrides: Overrides = None, json: JsonOption = False
+) -> None:
+    """How far raters agree, what they say of each bot, and how noisy thumbs are: by all annotations so far.
+
+    Example: `bb3x annotate report --config configs/recorded.yaml`
+    """
+    from bb3x_ray.config import load_config
+
+    parsed = load_config(config, overrides)
+    from json import dumps
+
+    from bb3x_ray.data.annotations import report
+    from bb3x_ray.storage import Storage
+
+    catch_up(parsed)
+    found = report(Storage(parsed.storage.root))
+    if json:
+        typer.echo(dumps(_plain(found)))
+    else:
+        _tell(found)
 
 
 @annotate_app.command("page")
@@ -141,16 +174,13 @@ def _tell_sample(sample: "Sample", out: Path) -> None:
         typer.echo(f"left out: {number} {reason}", err=True)
 
 
-def _tell_import(report: "ImportReport") -> None:
-    typer.echo(
-        f"{report.new} annotations new, {report.known} known already; {report.unrated} without a label, "
-        f"{report.doubles} said twice"
-    )
-    for agreement in report.agreements:
+def _tell(found: "AnnotationReport") -> None:
+    for agreement in found.agreements[:_SHOWN]:
         _tell_raters(agreement)
-    if not report.agreements:
-        typer.echo("no two raters rated the same reply in these files, so there is no kappa")
-    _tell_noise(report.noise)
+    if not found.agreements:
+        typer.echo("no two raters rated the same reply yet, so there is no kappa")
+    _tell_shares(found.shares)
+    _tell_noise(found.noise)
 
 
 def _tell_raters(found: "RaterAgreement") -> None:
@@ -175,6 +205,25 @@ def _tell_raters(found: "RaterAgreement") -> None:
     _print(table)
 
 
+def _tell_shares(shares: "dict[str, dict[str, Rate]]") -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from bb3x_ray.data.agreement import EVERY_BOT
+    from bb3x_ray.schemas.conversation import LABELS
+
+    if not shares:
+        return
+    typer.echo("\nannotated replies, in shares of the log's (weights undo how the sample was drawn)")
+    table = Table("bot", "replies", *(label.replace("_", " ") for label in LABELS))
+    most = sorted(shares, key=lambda bot: (-shares[bot][LABELS[0]].count, bot))
+    for bot in most[: 1 if len(shares) == 2 else _SHOWN]:  # of a single bot, all says it already
+        its = shares[bot]
+        name = "all" if bot == EVERY_BOT else escape(bot)
+        table.add_row(name, str(its[LABELS[0]].count), *(str(its[label]) for label in LABELS))
+    _print(table)
+
+
 def _tell_noise(found: "NoiseRates") -> None:
     from rich.table import Table
 
@@ -195,23 +244,19 @@ def _tell_noise(found: "NoiseRates") -> None:
     _print(table)
 
 
-def _as_json(report: "ImportReport") -> str:
-    import json
+def _plain(found: "AnnotationReport") -> dict[str, object]:
+    """For JSON, which knows no NaN and no keys of two parts."""
     import math
     from dataclasses import asdict
 
-    from bb3x_ray.data.agreement import to_json
+    def plain(agreement: "RaterAgreement") -> dict[str, object]:
+        confusion = [[*pair, count] for pair, count in sorted(agreement.confusion.items())]
+        numbers = asdict(agreement) | {"confusion": confusion}
+        return {
+            name: None if isinstance(value, float) and math.isnan(value) else value
+            for name, value in numbers.items()
+        }
 
-    def plain(found: "RaterAgreement") -> dict[str, object]:
-        said = {"raters": found.raters, "replies": found.replies, "agree": found.agree}
-        numbers = {name: getattr(found, name) for name in ("kappa", "low", "high")}
-        known = {name: None if math.isnan(value) else value for name, value in numbers.items()}
-        pairs = [[*pair, count] for pair, count in sorted(found.confusion.items())]
-        return {**said, "agree_good": found.agree_good, **known, "confusion": pairs}
-
-    counts = {name: getattr(report, name) for name in ("new", "known", "unrated", "doubles")}
-    problems = [asdict(problem) for problem in report.problems]
-    agreements = [plain(one) for one in report.agreements]
-    return json.dumps(
-        {**counts, "problems": problems, "agreements": agreements, "noise": to_json(report.noise)}
-    )
+    shares = {bot: {label: asdict(rate) for label, rate in its.items()} for bot, its in found.shares.items()}
+    agreements = [plain(one) for one in found.agreements]
+    return {"agreements": agreements, "shares": shares, "noise": asdict(found.noise)}

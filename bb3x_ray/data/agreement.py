@@ -7,12 +7,15 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import combinations
 
 import numpy as np
 
-from bb3x_ray.schemas.conversation import REASONS, Conversation, Feedback
+from bb3x_ray.schemas.conversation import LABELS, REASONS, Annotation, Conversation, Feedback
 
+# What the pseudonyms of raters begin with.
+RATER = "rater-"
+EVERY_BOT = "*"
 _Z = 1.96
 
 
@@ -110,6 +113,57 @@ def agreement_of(
     )
 
 
+def agreements_of(
+    conversations: Iterable[Conversation], names: Mapping[str, str] | None = None, seed: int = 0
+) -> list[RaterAgreement]:
+    """Of each two raters with a message in common, those with most first. Crowdworkers of a release are left
+    out: their names hold within a message only.
+
+    names   what to call a rater; else the pseudonym
+    """
+    called, both = names or {}, defaultdict[tuple[str, str], list[tuple[str, str, str]]](list)
+    for conversation in _latest(conversations):
+        of_message: dict[str, dict[str, str]] = defaultdict(dict)
+        for one in conversation.annotations:
+            if one.rater.startswith(RATER):
+                of_message[one.message_id][called.get(one.rater, one.rater)] = one.label
+        for labels in of_message.values():
+            for first, second in combinations(sorted(labels), 2):
+                found = (conversation.conversation_id, labels[first], labels[second])
+                both[first, second].append(found)
+    agreements = [agreement_of(raters, labels, seed) for raters, labels in both.items()]
+    return sorted(agreements, key=lambda one: (-one.replies, one.raters))
+
+
+def _latest(conversations: Iterable[Conversation]) -> Iterable[Conversation]:
+    """One that went on may come twice: the last counts."""
+    return {one.conversation_id: one for one in conversations}.values()
+
+
+# Labels
+
+
+def label_shares(conversations: Iterable[Conversation]) -> dict[str, dict[str, Rate]]:
+    """bot -> label -> its share of the bot's annotated replies; `EVERY_BOT` is all of them together.
+
+    Annotations' weights undo how the sample was drawn, so the shares are those of the log's replies.
+    """
+    sums: dict[str, dict[str, _Sums]] = {}
+    for conversation in _latest(conversations):
+        votes: dict[str, list[Annotation]] = defaultdict(list)
+        for one in conversation.annotations:
+            votes[one.message_id].append(one)
+        for message in conversation.messages:
+            mine = votes.get(message.message_id, []) if message.author.can_be_trained_on else []
+            for bot in (EVERY_BOT, message.author.name) if mine else ():
+                of_bot = sums.setdefault(bot, {label: _Sums() for label in LABELS})
+                weight = sum(one.weight for one in mine) / len(mine)
+                for label, its in of_bot.items():
+                    share = sum(one.label == label for one in mine) / len(mine)
+                    its.add(conversation.person, weight, share)
+    return {bot: {label: its.rate() for label, its in of_bot.items()} for bot, of_bot in sums.items()}
+
+
 # Thumbs against annotations
 
 UP, DOWN, NO_REASON = "up", "down", "no_reason"
@@ -178,11 +232,10 @@ def noise_rates(conversations: Iterable[Conversation]) -> NoiseRates:
 
     Annotations' weights undo how the sample was drawn. A conversation that comes twice counts once, the last.
     """
-    latest = {conversation.conversation_id: conversation for conversation in conversations}
     kinds = [UP, DOWN, *(f"{DOWN}:{reason}" for reason in (*REASONS, NO_REASON))]
     given_good, given_bad, good = ({kind: _Sums() for kind in kinds} for _ in range(3))
     agrees = _Sums()
-    for person, thumb, share, weight in _rated_and_annotated(latest.values()):
+    for person, thumb, share, weight in _rated_and_annotated(_latest(conversations)):
         mine = kinds_of(thumb)
         up = thumb.rating == 1
         agrees.add(person, weight, share if up else 1 - share)
@@ -231,16 +284,3 @@ def good_shares(conversation: Conversation) -> dict[str, tuple[float, float]]:
         )
         for message_id, mine in votes.items()
     }
-
-
-def to_json(noise: NoiseRates) -> Mapping[str, Any]:
-    """For reports: plain numbers."""
-
-    def plain(rate: Rate) -> dict[str, float]:
-        return {name: getattr(rate, name) for name in ("share", "low", "high", "count")}
-
-    of = {
-        kind: {name: plain(getattr(one, name)) for name in ("given_good", "given_bad", "good")}
-        for kind, one in noise.of.items()
-    }
-    return {"replies": noise.replies, "people": noise.people, "agrees": plain(noise.agrees), "of": of}

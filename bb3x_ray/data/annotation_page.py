@@ -241,5 +241,6 @@ def serve(sheet: Path, rater: str, out: Path | None, port: int, say: Callable[[s
         pass
     finally:
         page.ratings.close()
-    left = page.replies - len(page.ratings.labels)
-    say(f"{left} replies are left; take the ratings in: bb3x annotate import {os.path.relpath(page.out)}")
+    done = len(page.ratings.labels)
+    then = f"; take the ratings in: bb3x annotate import {os.path.relpath(page.out)}" if done else ""
+    say(f"{page.replies - done} replies are left{then}")

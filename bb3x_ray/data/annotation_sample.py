@@ -85,9 +85,10 @@ def latest_scores(storage: Storage, low: float, high: float) -> Scores:
         return Scores(pa.array([], pa.string()), np.empty(0), low, high)
     turns = pq.read_table(paths[-1])
     turns = turns.filter(pc.equal(turns["error"], ""))
-    # What the model alone thought, where it is told: a thumb has moved `good`.
-    name = "score" if "score" in turns.column_names else "good"
-    return Scores(in_one(turns["message_id"]), turns[name].to_numpy(), low, high)
+    good = turns["good"]
+    if "fresh" in turns.column_names:  # what the model alone thought: `good` was moved by the thumb
+        good = pc.coalesce(turns["fresh"], good)
+    return Scores(in_one(turns["message_id"]), good.to_numpy(), low, high)
 
 
 def draw(

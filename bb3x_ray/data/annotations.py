@@ -4,9 +4,8 @@ import hashlib
 import hmac
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from bb3x_ray.data.agreement import NoiseRates, RaterAgreement, agreement_of, noise_rates
+from bb3x_ray.data.agreement import (
+    RATER,
+    NoiseRates,
+    Rate,
+    RaterAgreement,
+    agreements_of,
+    label_shares,
+    noise_rates,
+)
 from bb3x_ray.data.annotation_sample import hidden_id
 from bb3x_ray.data.annotation_sheet import Problem, Row, label_of, read_sheet, weight_of
 from bb3x_ray.data.collect import NotTaken, Range, collect
@@ -43,14 +50,22 @@ class Rating:
 
 
 @dataclass(frozen=True, slots=True)
+class AnnotationReport:
+    """Of the consented conversations of the log; see `agreement`."""
+
+    agreements: list[RaterAgreement]
+    shares: dict[str, dict[str, Rate]]
+    noise: NoiseRates
+
+
+@dataclass(frozen=True, slots=True)
 class ImportReport:
     """
     new, known   annotations that were added, and that the log already held
     unrated      rows without a label
     doubles      rows that say again what another row says
     problems     rows that cannot be used
-    agreements   of each two raters with a reply in common
-    noise        of all thumbs and annotations in the log
+    found        what the log now says
     """
 
     new: int
@@ -58,8 +73,7 @@ class ImportReport:
     unrated: int
     doubles: int
     problems: list[Problem]
-    agreements: list[RaterAgreement]
-    noise: NoiseRates
+    found: AnnotationReport
 
 
 def import_ratings(
@@ -89,8 +103,15 @@ def import_ratings(
         sheets.unrated,
         sheets.doubles,
         sheets.problems,
-        list(_agreements(sheets.ratings, places, seed)),
-        noise_rates(annotated_conversations(storage)),
+        report(storage, {rater_pseudonym(key, one.rater): one.rater for one in sheets.ratings}, seed),
+    )
+
+
+def report(storage: Storage, names: Mapping[str, str] | None = None, seed: int = 0) -> AnnotationReport:
+    """names: what to call raters by their pseudonyms, as far as they are known."""
+    conversations = list(annotated_conversations(storage))
+    return AnnotationReport(
+        agreements_of(conversations, names, seed), label_shares(conversations), noise_rates(conversations)
     )
 
 
@@ -103,7 +124,7 @@ def annotated_conversations(storage: Storage) -> Iterator[Conversation]:
 def rater_pseudonym(key: bytes, name: str) -> str:
     """The same for "Ann" and " ann"."""
     plain = " ".join(name.casefold().split())
-    return f"rater-{hmac.new(key, f'rater:{plain}'.encode(), hashlib.sha256).hexdigest()[:16]}"
+    return f"{RATER}{hmac.new(key, f'rater:{plain}'.encode(), hashlib.sha256).hexdigest()[:16]}"
 
 
 # Sheets
@@ -245,18 +266,3 @@ def _events(
         )
         events.append(event)
     return events, known
-
-
-def _agreements(
-    ratings: Sequence[Rating], places: dict[str, dict[str, Any]], seed: int
-) -> Iterator[RaterAgreement]:
-    """Of each two raters with a reply in common, by name."""
-    of_rater: dict[str, dict[str, str]] = {}
-    for one in ratings:
-        of_rater.setdefault(one.rater, {})[places[one.id]["message_id"]] = one.label
-    talks = {place["message_id"]: place["conversation_id"] for place in places.values()}
-    for first, second in combinations(sorted(of_rater), 2):
-        both = sorted(of_rater[first].keys() & of_rater[second].keys())
-        if both:
-            labels = [(talks[one], of_rater[first][one], of_rater[second][one]) for one in both]
-            yield agreement_of((first, second), labels, seed)

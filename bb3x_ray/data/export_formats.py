@@ -132,7 +132,10 @@ def _chat_example(example: dict[str, Any]) -> dict[str, Any]:
 
 
 class PreferenceWriter(Writer):
-    """trl: `prompt, completion, label`, what its trainers of unpaired preferences take; a file a split."""
+    """trl: `prompt, completion, label`, what its trainers of unpaired preferences take; a file a split.
+
+    What somebody says that a reply should have been is a good completion beside it.
+    """
 
     leaves_out_unverified = False  # their replies are never labels of a view
 
@@ -144,13 +147,28 @@ class PreferenceWriter(Writer):
             )
 
     def write(self, rows: pa.Table) -> None:
+        better = _corrections(rows)
         for example in _examples(rows, self._view or VIEWS["bot"], self._left_out):
             if example["thumb"] is None:
                 self._left_out["no_thumb"] += 1
                 continue
-            completion = [{"role": "assistant", "content": example["label"]}]
-            line = {"prompt": _turns(example), "completion": completion, "label": example["thumb"] == 1}
-            self._line(f"{example['split']}.jsonl", _json(line))
+            labels = [(example["label"], example["thumb"] == 1)]
+            place = (example["conversation_id"], example["position"])
+            labels += [(words, True) for words in better.get(place, ())]
+            for words, label in labels:
+                completion = [{"role": "assistant", "content": words}]
+                line = {"prompt": _turns(example), "completion": completion, "label": label}
+                self._line(f"{example['split']}.jsonl", _json(line))
+
+
+def _corrections(rows: pa.Table) -> dict[tuple[str, int], list[str]]:
+    """(conversation, position) -> what people say should stand there."""
+    some = rows.filter(pc.is_valid(rows["feedback"])).select(["conversation_id", "position", "feedback"])
+    return {
+        (row["conversation_id"], row["position"]): said
+        for row in some.to_pylist()
+        if (said := [one["correction"] for one in row["feedback"] if one["correction"]])
+    }
 
 
 class ParquetWriter(Writer):

@@ -53,6 +53,7 @@ def page(browser: Browser, opened: Opened) -> Iterator[Page]:
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto(opened.url)
+    expect(page.locator("#words")).not_to_be_empty()  # the sheet is there
     yield page
     context.close()
     assert [words for words in complaints if "503" not in words] == []  # one test breaks the disk on purpose

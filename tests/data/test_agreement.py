@@ -5,7 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from bb3x_ray.data.agreement import Rate, agreement_of, cohens_kappa, good_shares, noise_rates, to_json
+from bb3x_ray.data.agreement import (
+    EVERY_BOT,
+    Rate,
+    agreement_of,
+    agreements_of,
+    cohens_kappa,
+    good_shares,
+    label_shares,
+    noise_rates,
+)
 from bb3x_ray.schemas.conversation import Annotation, Conversation, Feedback, Message, model, person
 
 
@@ -90,7 +99,6 @@ def test_noise_rates_of_a_handful_by_hand() -> None:
     for one in found.of.values():
         for rate in (one.given_good, one.given_bad, one.good):
             assert 0 <= rate.low <= rate.share <= rate.high <= 1
-    assert to_json(found)["of"]["up"]["good"]["count"] == 3
 
 
 def test_ten_thumbs_of_one_person_are_one_opinion_and_weights_undo_the_sample() -> None:
@@ -111,3 +119,30 @@ def test_only_the_persons_own_thumb_on_a_reply_of_a_bot_and_the_last_copy_count(
     found = noise_rates([mine, later])
     assert found.replies == 1 and found.of["down"].good.share == 1
     assert good_shares(talk("c", 1, ("good", "good", "other"))) == {"c-r": (pytest.approx(2 / 3), 1.0)}
+
+
+def test_raters_who_came_one_after_the_other_are_compared_by_what_stands() -> None:
+    both = talk("a", None, ("good", "other"))
+    crowd = replace(
+        both,
+        conversation_id="b",
+        annotations=tuple(replace(one, rater=f"bb3-crowd-{one.rater}") for one in both.annotations),
+    )
+    older = replace(both, annotations=both.annotations[:1])
+    (found,) = agreements_of([older, both, crowd, talk("c", 1, ("good",))], {"rater-1": "Ann"})
+    assert (found.raters, found.replies, found.agree) == (("Ann", "rater-0"), 1, 0)
+    assert found.confusion == {("other", "good"): 1}
+
+
+def test_label_shares_of_each_bot_by_hand() -> None:
+    other = talk("b", None, ("ignoring",), weight=2.0)
+    reply = replace(other.messages[1], author=model("v0002"))
+    found = label_shares(
+        [talk("a", 1, ("good", "good", "other", "good")), replace(other, messages=(other.messages[0], reply))]
+    )
+    assert set(found) == {EVERY_BOT, "v0001", "v0002"}
+    assert found["v0001"]["good"].share == 0.75 and found["v0001"]["other"].share == 0.25
+    assert found[EVERY_BOT]["good"].share == pytest.approx(0.25) and found[EVERY_BOT]["good"].count == 2
+    assert found[EVERY_BOT]["ignoring"].share == pytest.approx(2 / 3)
+    assert sum(rate.share for rate in found[EVERY_BOT].values()) == pytest.approx(1)
+    assert label_shares([talk("a", 1, ())]) == {}

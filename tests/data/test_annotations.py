@@ -69,6 +69,17 @@ def test_each_stratum_gets_its_share_and_weights_undo_that(storage: Storage) -> 
     assert other != {one.id for one in sample.items}
 
 
+def test_a_score_that_a_thumb_has_moved_does_not_hide_that_the_two_disagree(storage: Storage) -> None:
+    commit(storage, *talk("c"), thumb("t", "c-m1", 1))
+    scored(storage, 1, {"c-m1": 0.8})
+    assert set(drawn(storage).there) == {Stratum("high", "agrees", False)}
+    path = storage.path("rounds", "0001", "score", "turns.parquet")
+    turns = pq.read_table(path)
+    place = turns.column_names.index("fresh")
+    pq.write_table(turns.set_column(place, "fresh", pa.array([0.1, 0.5])), path)
+    assert set(drawn(storage).there) == {Stratum("low", "disagrees", False)}
+
+
 def test_a_sample_holds_context_and_reply_cleaned_and_only_of_those_who_agreed(storage: Storage) -> None:
     commit(
         storage,
@@ -159,12 +170,13 @@ def test_two_files_of_two_raters_and_twice_is_as_once(storage: Storage, tmp_path
         ("c-m3", "ann"): ("good", 1.0),
         ("c-m1", "bob"): ("off_topic", 1.0),
     }
-    (agreement,) = report.agreements
-    assert (agreement.raters, agreement.replies, agreement.agree) == ((" Bob".strip(), "ann"), 1, 1)
-    assert report.noise.replies == 1 and report.noise.of["down:rude"].good.share == 0
+    (agreement,) = report.found.agreements
+    assert (agreement.raters, agreement.replies, agreement.agree) == (("Bob", "ann"), 1, 1)
+    noise = report.found.noise
+    assert noise.replies == 1 and noise.of["down:rude"].good.share == 0
     again = import_ratings(storage, KEY, [ann, bob])
     assert (again.new, again.known) == (0, 3) and head(storage) == before + 3
-    assert again.agreements == report.agreements
+    assert again.found == report.found
 
 
 def test_two_columns_of_one_sheet(storage: Storage, tmp_path: Path) -> None:
@@ -176,7 +188,8 @@ def test_two_columns_of_one_sheet(storage: Storage, tmp_path: Path) -> None:
         [id_of("c-m3"), "good", "good"],
     )
     report = import_ratings(storage, KEY, [path])
-    assert report.agreements[0].raters == ("ann", "bob") and report.agreements[0].agree == 1
+    (agreement,) = report.found.agreements
+    assert agreement.raters == ("ann", "bob") and agreement.agree == 1
     assert labels(storage)[("c-m1", "bob")] == ("other", 1.0)
 
 

@@ -116,6 +116,19 @@ def test_openai_of_a_view_ends_with_the_label(storage: Storage, tmp_path: Path) 
     ]
 
 
+def test_trl_takes_what_a_reply_should_have_been_as_a_good_one(storage: Storage, tmp_path: Path) -> None:
+    commit(storage, *talk("c"), replace(thumb("t", "c-m1", -1), correction="better words"))
+    assert export(storage, tmp_path / "out", "trl").records == 2
+    prompt = [{"role": "user", "content": "words 0"}]
+    assert [
+        (line["prompt"], line["completion"][0]["content"], line["label"])
+        for line in lines_of(tmp_path / "out")
+    ] == [
+        (prompt, "words 1", False),
+        (prompt, "better words", True),
+    ]
+
+
 def test_trl_holds_rated_replies_only(storage: Storage, tmp_path: Path) -> None:
     commit(storage, *talk("c", 4), thumb("t", "c-m3", -1), *talk("d"), thumb("u", "d-m1", 1))
     report = export(storage, tmp_path / "out", "trl")
