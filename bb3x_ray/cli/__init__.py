@@ -11,6 +11,7 @@ from bb3x_ray.cli import rounds, talk
 from bb3x_ray.cli.log import log_app
 from bb3x_ray.cli.models import models_app
 from bb3x_ray.cli.reward import reward_app
+from bb3x_ray.cli.safety import safety_app
 
 app = typer.Typer(
     help="Chat models that keep learning from the people who talk to them.",
@@ -24,6 +25,7 @@ for command in (*rounds.COMMANDS, *talk.COMMANDS):
 app.add_typer(models_app, name="models")
 app.add_typer(log_app, name="log")
 app.add_typer(reward_app, name="reward")
+app.add_typer(safety_app, name="safety")
 
 
 def _show_version(wanted: bool) -> None:
