@@ -4,7 +4,7 @@ export RAY_USAGE_STATS_ENABLED = 0
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev browser strace demo serve test test-slow check bench bench-train bench-data
+.PHONY: help setup setup-dev browser strace demo serve test test-slow check bench bench-train bench-data bench-scoring
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ bench-train: .venv/.bench ## a training step beside its peers: about half an hou
 
 bench-data: setup-dev .venv/.bench ## the log at BlenderBot 3x's size: 6.2 million utterances, about 10 GB of disk; ARGS="growth" draws how it grows
 	$(BIN)/python -m benchmarks.data $(ARGS)
+
+bench-scoring: setup-dev ## scoring through Ray Data beside a bare loop, 20,000 rows: an hour on two cores; ARGS="--rows 2000"
+	$(BIN)/python -m benchmarks.scoring $(ARGS)
 
 .venv/.bench: .venv/.run
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'

@@ -193,6 +193,32 @@ class RewardConfig(Section):
         return self
 
 
+class SafetyConfig(Section):
+    """What counts as unsafe when turns are scored; never the judge's detector."""
+
+    classifier: str = Field(
+        "embedded", description="embedded (trained by us), or a Hugging Face classifier: a folder, a hub name"
+    )
+    unsafe_labels: tuple[str, ...] = Field(
+        (), description="labels of a Hugging Face classifier that mean unsafe, for instance toxic"
+    )
+    encoder: str = Field(
+        "minilm", description="of the embedded classifier: minilm, or a Hugging Face encoder"
+    )
+    l2: float = Field(1.0, gt=0, description="penalty on the embedded classifier's weights")
+    false_alarms: float = Field(
+        0.01, gt=0, lt=1, description="share of ordinary texts that may count as unsafe: sets the thresholds"
+    )
+    ordinary: int = Field(
+        2000, ge=200, description="ordinary utterances to learn from, and as many to set the thresholds by"
+    )
+    files: tuple[str, ...] = Field(
+        (), description="more examples: JSON lines with text and unsafe (true or false)"
+    )
+    extra_words: tuple[str, ...] = Field((), description="words that count as unsafe beside the listed ones")
+    allowed_words: tuple[str, ...] = Field((), description="listed words that do not count")
+
+
 class CurateConfig(Section):
     human_rows: int = Field(340, ge=0, description="exchanges between people mixed in, imitated")
     human_candidates: int = Field(
@@ -378,6 +404,7 @@ class Config(Section):
     talk: TalkConfig = TalkConfig()
     trust: TrustConfig = TrustConfig()
     reward: RewardConfig = RewardConfig()
+    safety: SafetyConfig = SafetyConfig()
     curate: CurateConfig = CurateConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()

@@ -12,6 +12,7 @@ from bb3x_ray.cli.annotate import annotate_app
 from bb3x_ray.cli.log import log_app
 from bb3x_ray.cli.models import models_app
 from bb3x_ray.cli.reward import reward_app
+from bb3x_ray.cli.safety import safety_app
 from bb3x_ray.cli.trust import trust_app
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ app.add_typer(log_app, name="log")
 app.add_typer(reward_app, name="reward")
 app.add_typer(annotate_app, name="annotate")
 app.add_typer(trust_app, name="trust")
+app.add_typer(safety_app, name="safety")
 
 
 def _show_version(wanted: bool) -> None:

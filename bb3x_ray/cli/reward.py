@@ -101,6 +101,9 @@ def reward_score(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Where the scores go, as Parquet.")],
     reward: Annotated[str, typer.Option(help="A version, for instance v0003; empty: the newest.")] = "",
+    unsafe: Annotated[
+        bool, typer.Option("--unsafe", help="Also how unsafe each reply is, and the message before it.")
+    ] = False,
     config: ConfigOption = LOCAL,
     overrides: Overrides = None,
 ) -> None:
@@ -126,6 +129,12 @@ def reward_score(
     version = _version(rewards, reward)
     folder = rewards.folder(version)
     turns = FileTurns.of(file.resolve())
+    safety = None
+    if unsafe:
+        from bb3x_ray.rounds.safety import ensure_safety, safety_folder
+
+        storage = rewards.storage
+        safety = safety_folder(storage, ensure_safety(storage, parsed.safety, parsed.seed, typer.echo))
     resume = Resume(out.resolve().with_name(f".{out.name}.parts"), sha256_file(file))
     with connected(parsed.ray):
         tables = score_groups(
@@ -134,6 +143,7 @@ def reward_score(
             folder,
             parsed.reward,
             version=version,
+            safety=safety,
             resume=resume,
         )
         say = told(tables, turns.rows, typer.echo, "{} of {} replies", len)

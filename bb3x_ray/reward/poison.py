@@ -15,10 +15,11 @@ from bb3x_ray.classify.dual_logistic import fit_logistic
 from bb3x_ray.config import RewardConfig, TrustConfig
 from bb3x_ray.reward.fold_judge import RowJudge
 from bb3x_ray.reward.safety_mix import TRAIN, Example, Pools, build
+from bb3x_ray.reward.signal_model import THUMB
 from bb3x_ray.reward.trust.folds import fold_of_text, fold_predictions, thumbs_of_people
 from bb3x_ray.reward.trust.methods import clean
 from bb3x_ray.reward.trust_benchmark import L2, Features
-from bb3x_ray.reward.turns import with_thumb
+from bb3x_ray.reward.turns import with_evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +109,10 @@ def _scores(x: np.ndarray, train: Sequence[Example], rated: list[int], trust: Tr
     by_person = replace(thumbs, fold=thumbs.person % 4)
     held_out = fold_predictions(by_person, RowJudge(x[rated], L2), found.label, found.weight)
     p = _cooled(model.predict(x), held_out[rows], found.label[rows])
-    thumb: list[int | None] = [None] * len(x)
+    evidence: list[float | None] = [None] * len(x)
     for row in rows.tolist():
-        thumb[rated[row]] = 1 if found.label[row] > 0.5 else -1
-    return np.array([with_thumb(float(score), t, base_rate) for score, t in zip(p, thumb, strict=True)])
+        evidence[rated[row]] = THUMB if found.label[row] > 0.5 else -THUMB
+    return np.array([with_evidence(float(score), e, base_rate) for score, e in zip(p, evidence, strict=True)])
 
 
 def _cooled(p: np.ndarray, held_out: np.ndarray, labels: np.ndarray) -> np.ndarray:

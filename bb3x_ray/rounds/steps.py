@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,6 +34,7 @@ from bb3x_ray.rounds.ledger import Ledger
 from bb3x_ray.rounds.material import Material
 from bb3x_ray.rounds.reward_models import RewardModels
 from bb3x_ray.rounds.round import RoundPlan
+from bb3x_ray.rounds.safety import ensure_safety, safety_folder
 from bb3x_ray.rounds.told import told
 from bb3x_ray.rounds.training import Training
 from bb3x_ray.rounds.turns_of_slice import TurnsOfSlice
@@ -123,7 +124,7 @@ class RoundSteps:
             started = time.monotonic()
             parts = self.storage.path(plan.name, "scoring")
             scored, trust = self._score(plan, slice_, parts)
-            settings = self._settings("reward", "trust")
+            settings = self._settings("reward", "safety", "trust")
             with self.ledger.publish(
                 plan.name, "score", reward=scored.reward_version, settings=settings
             ) as folder:
@@ -133,7 +134,7 @@ class RoundSteps:
             self.metrics.log(
                 "score", {**scored.metrics, "seconds": time.monotonic() - started}, round=plan.number
             )
-        self._tell_other_settings(plan, "score", "reward", "trust")
+        self._tell_other_settings(plan, "score", "reward", "safety", "trust")
         scored = _load_scored(self.ledger.folder(plan.name, "score"))
         self.say(
             f"score: {len(scored.turns)} replies scored by reward {scored.reward_version}, "
@@ -146,6 +147,8 @@ class RoundSteps:
         evidence = evidence_of(c for c in self.rated_upto(plan) if self._learns(c.person))
         trust = rewards.trust(evidence, self._history(plan), self._new_thumbs(plan))
         rewards.learn(version, evidence, trust, lambda: self._annotated(slice_), plan.seed, round=plan.number)
+        safety = ensure_safety(self.storage, self.config.safety, self.config.seed, self.say)
+        filter_ = safety_folder(self.storage, safety)
         reliability = Reliability.of(trust)
         turns_of = TurnsOfSlice(
             slice_, trust.distrusted, self._left_to_the_judge(slice_), rewards.signals(version), reliability
@@ -156,13 +159,15 @@ class RoundSteps:
             rewards.folder(version),
             self.config.reward,
             version=version,
+            safety=filter_,
             resume=Resume(parts, self._digest(plan, reliability)),
         )
         count = slices.info(self.storage, f"{plan.name}/collect").bot_turns
         tables = told(scored, count, self.say, "score: {} of {} replies", len)
         turns = pa.concat_tables([SCORED_SCHEMA.empty_table(), *tables])
         report = {k: v for k, v in rewards.registry.lineage(version).items() if isinstance(v, float)}
-        return Scored(turns, trust.trust, trust.distrusted, version, report), trust
+        unsafe_above = filter_.load().reply_threshold
+        return Scored(turns, trust.trust, trust.distrusted, version, report, unsafe_above, safety), trust
 
     def _history(self, plan: RoundPlan) -> TrustHistory | None:
         """What the round before remembers of people; None for the first, and after rounds of before 0.4."""
@@ -368,10 +373,8 @@ def _verdict_numbers(verdict: Verdict) -> dict[str, float]:
 
 def _save_scored(scored: Scored, folder: Path) -> None:
     pq.write_table(scored.turns, folder / "turns.parquet")
-    people = {"trust": scored.trust, "distrusted": sorted(scored.distrusted)}
-    write_json(
-        folder / "scored.json", {**people, "reward_version": scored.reward_version, "metrics": scored.metrics}
-    )
+    about = {f.name: getattr(scored, f.name) for f in fields(scored) if f.name != "turns"}
+    write_json(folder / "scored.json", {**about, "distrusted": sorted(scored.distrusted)})
 
 
 def _load_scored(folder: Path) -> Scored:

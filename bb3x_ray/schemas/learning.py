@@ -35,13 +35,18 @@ SCORED_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Result of the score step: turns of a slice (SCORED_SCHEMA), and trust per person."""
+    """Result of the score step: turns of a slice (SCORED_SCHEMA), and trust per person.
+
+    unsafe_above   replies whose `unsafe` is above are never imitated; by which classifier: safety_version
+    """
 
     turns: pa.Table
     trust: dict[str, float]
     distrusted: frozenset[str]
     reward_version: str
     metrics: dict[str, float]
+    unsafe_above: float = 1.0
+    safety_version: str = ""
 
 
 # One row a conversation. Masks are as long as input_ids; a token under neither gets no loss (law 6).

@@ -24,7 +24,9 @@ def test_two_workers_learn_what_one_process_does(ray_cluster: None, tmp_path: Pa
     alone, own = train_reward(taught, config, 0, load_encoder())
     model = load_pair_model(tmp_path / "model")
     np.testing.assert_allclose(model.predict(PAIRS), alone.predict(PAIRS), atol=0.02)
-    assert report["labels"] == own["labels"] == 80 and report["auroc"] == pytest.approx(own["auroc"], abs=0.03)
+    assert report["labels"] == own["labels"] == 80 and report["auroc"] == pytest.approx(
+        own["auroc"], abs=0.03
+    )
     assert list((tmp_path / "scratch").iterdir()) == []
 
 

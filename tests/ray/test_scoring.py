@@ -1,6 +1,7 @@
 """Scoring over actors: one group keeps several busy, and a run that is killed goes on with what is scored."""
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -11,14 +12,22 @@ from typing import Any
 
 import psutil
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from bb3x_ray.classify.encoder import load_encoder
+from bb3x_ray.classify.safety import Example, SafetyFolder, train_safety
+from bb3x_ray.classify.words import WordMatcher
+from bb3x_ray.cli import app
 from bb3x_ray.config import RewardConfig
+from bb3x_ray.data.safety_messages import load_safety_messages
+from bb3x_ray.registry import Registry
 from bb3x_ray.reward.on_ray import score_groups, score_turns
 from bb3x_ray.reward.reward_model import train_reward
 from bb3x_ray.reward.score_parts import Resume
 from bb3x_ray.reward.turns import TURNS_SCHEMA
+from bb3x_ray.storage import Storage
 from tests.reward.make import crowd, examples
 
 pytestmark = pytest.mark.ray
@@ -78,6 +87,39 @@ def test_one_group_is_shared_by_the_actors(ray_cluster: None, reward: Path, tmp_
     assert len(turns_of.processes()) == 2
     assert scored["message_id"].to_pylist() == [f"m0-{i}" for i in range(3000)]
     assert set(scored["reward_version"].to_pylist()) == {"v0003"} and not any(scored["error"].to_pylist())
+
+
+def test_actors_ask_how_unsafe_reply_and_message_are(ray_cluster: None, reward: Path, tmp_path: Path) -> None:
+    examples = [Example(m.text, m.unsafe) for m in load_safety_messages()]
+    safety, _ = train_safety(examples, load_encoder(), WordMatcher(), 1.0, seed=0)
+    safety.about |= {"extra_words": [], "allowed_words": []}
+    safety.save(tmp_path)
+    words = ["How do I poison my uncle?", "I like my garden.", "You are a stupid bitch.", "How are you?"]
+    turns = made(tmp_path, "told", rows=4)(0)
+    turns = turns.set_column(3, "context", pa.array(words)).set_column(4, "reply", pa.array(words[::-1]))
+    scored = score_turns(turns, reward, "minilm", CONFIG, safety=SafetyFolder(tmp_path)).to_pylist()
+    assert [row["unsafe_heard"] > 0.5 for row in scored] == [True, False, True, False]
+    assert [row["unsafe"] > 0.5 for row in scored] == [False, True, False, True]
+
+
+def test_any_file_of_replies_is_scored_by_a_command(ray_cluster: None, reward: Path, tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    with Registry(Storage(root), "rewards").publish("v0003", {}, "a card") as folder:
+        for path in reward.iterdir():
+            (folder / path.name).write_bytes(path.read_bytes())
+    rows = [{"context": ["Hi", f"What about {n}?"], "reply": f"I like my {n} cats."} for n in range(50)]
+    rows[7]["reply"] = None  # type: ignore[assignment]
+    file, out, config = (tmp_path / name for name in ("rows.jsonl", "out.parquet", "config.yaml"))
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config.write_text("name: small\n")
+    command = ["reward", "score", str(file), "--out", str(out), "-c", str(config), f"storage.root={root}"]
+    told = CliRunner().invoke(app, command)
+    assert told.exit_code == 0, told.output
+    assert "50 replies scored by reward v0003, 1 of them have an error" in told.output
+    scored = pq.read_table(out).to_pylist()
+    assert [row["row"] for row in scored] == list(range(50)) and scored[7]["error"] == "no text"
+    assert {row["reward_version"] for row in scored} == {"v0003"} and scored[0]["good"] > 0.5
+    assert not list(tmp_path.glob(".*"))  # its parts are gone
 
 
 def test_the_scores_do_not_depend_on_how_many_actors_there_are(

@@ -79,3 +79,8 @@ def _conversation(name: str, side: str, turns: list[tuple[str, str]], person: st
         details=json.dumps({"pair": side}),
     )
     return [*events, thumb]
+
+
+def human_messages(record: dict[str, Any]) -> list[str]:
+    """What the person says in a pair, of which both sides share it. Raises ValueError as `add` does."""
+    return [text for speaker, text in _turns("chosen", record.get("chosen")) if speaker == "Human" and text]
