@@ -98,7 +98,8 @@ def real(shared_data: Path) -> tuple[Pools, TextFeatures]:
     turns = sorted(
         {t for c in read_chitchat() for t in c.turns if len(t.split()) >= 4 and not unsafe_words(t)}
     )
-    pools = make_pools(random.Random(0).sample(turns, 2000), read_texts(file))
+    rng = random.Random(0)
+    pools = make_pools(rng.sample(turns, 800), rng.sample(sorted(set(read_texts(file))), 800))
     texts = [text for of_pool in pools.texts.values() for text in of_pool]
     return pools, TextFeatures(texts, load_encoder())
 

@@ -100,7 +100,7 @@ def test_agreement_beyond_chance_is_nothing_for_one_thumb_and_less_for_turned_on
 
 
 def test_what_an_ordinary_helper_is_like_is_learned_from_the_people() -> None:
-    """Where everybody errs in a quarter of thumbs, nobody is distrusted for it, unlike among people who never err."""
+    """Who errs in a quarter of thumbs is distrusted among people who never err, not among the like."""
     rng = np.random.default_rng(1)
 
     def crowd(errs: np.ndarray) -> np.ndarray:
