@@ -4,8 +4,8 @@
     python -m benchmarks.closed_loop --store /tmp/loop --table    # what is done so far
 
 An arm is one round: simulated people talk to v0001, v0002 learns from it and answers 380 prompts, as many as
-the part that is kept for evaluation gives. All arms share the prompts, those of one seed the judge and v0001's
-answers as well. What is done stays done: the same command goes on after a kill.
+the part that is kept for evaluation gives. All arms share the prompts, those of one seed the judge and
+v0001's answers as well. What is done stays done: the same command goes on after a kill.
 """
 
 import argparse
