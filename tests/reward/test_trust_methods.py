@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 
-from bb3x_ray.classify.bag_of_words import Logistic
-from bb3x_ray.classify.dual_logistic import DualLogistic, fit_logistic
 from bb3x_ray.config import TrustConfig
 from bb3x_ray.reward.trust.confusion import Population, beyond_chance, level_of, observe
 from bb3x_ray.reward.trust.folds import Thumbs
@@ -119,20 +117,3 @@ def test_one_counts_matrix_gives_the_same_trust_in_any_order() -> None:
     order = np.random.default_rng(1).permutation(50)
     whole, mixed = Population.of(counts), Population.of(counts[order])
     np.testing.assert_allclose(mixed.trust, whole.trust[order])
-
-
-@pytest.mark.parametrize("l2", [0.1, 1.0, 10.0])
-def test_the_dual_fit_has_the_minimum_of_the_primal_one(l2: float) -> None:
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(40, 60))
-    y, w = (x[:, 0] + rng.normal(size=40) > 0).astype(float), rng.random(40)
-    w[:5] = 0
-    dual, primal = DualLogistic.fit(x, y, w, l2), Logistic.fit(x, y, w, l2)
-    np.testing.assert_allclose(dual.weights, primal.weights, atol=1e-3)
-    np.testing.assert_allclose(dual.predict(x), primal.predict(x), atol=1e-3)
-    assert isinstance(fit_logistic(x, y, w, l2), DualLogistic)
-    assert isinstance(fit_logistic(x[:, :10], y, w, l2), Logistic)
-    soft = DualLogistic.fit(x, np.full(40, 0.7), w, l2)
-    assert abs(np.average(soft.predict(x), weights=w) - 0.7) < 0.02
-    with pytest.raises(ValueError, match="weight"):
-        DualLogistic.fit(x, y, np.zeros(40), l2)

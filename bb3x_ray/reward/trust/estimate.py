@@ -167,9 +167,9 @@ def _groups(
 ) -> list[np.ndarray]:
     """Only accounts without a past: who has long been talking is known by what they did."""
     number = {name: i for i, name in enumerate(names)}
-    row, deed = deeds_of(signals)
-    person = np.array([number[s.person] for s in signals])
-    return find_groups(person[row], deed, past.sum(1) == 0, config.group_false_alarms, config.group_size)
+    person = np.array([number[s.person] for s in signals], np.int64)
+    deeds = [(person[row], deed) for row, deed in deeds_of(signals)]
+    return find_groups(deeds, past.sum(1) == 0, config.group_false_alarms, config.group_size)
 
 
 def _as_one_person(
