@@ -52,7 +52,7 @@ def _of_view(signals: Sequence[Signal], p: np.ndarray, labels: np.ndarray, seed:
     people = [s.person for s in signals]
     measures: dict[str, Measure] = {
         "auroc": auroc,
-        "balanced_accuracy": balanced_accuracy,
+        "balanced_accuracy": partial(balanced_accuracy, at=float(labels.mean())),
         "calibration_error": calibration_error,
     }
     report: dict[str, float] = {}
@@ -100,7 +100,7 @@ def _rows(report: dict[str, float]) -> str:
         return "| nothing could be measured | | |"
     names = {
         "auroc": "AUROC",
-        "balanced_accuracy": "balanced accuracy",
+        "balanced_accuracy": "balanced accuracy, deciding at the share of thumbs up",
         "calibration_error": "calibration error",
     }
     reasons = sorted(

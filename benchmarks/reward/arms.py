@@ -60,9 +60,9 @@ def predict(
                 found[PLAIN][split, test] = _regression(_plain(material), y, train, test, _PLAIN_L2)
             late_p, fresh_p, *own = _ours(material, x, train, test, l2)
             p_late[split, test], p_fresh[split, test] = late_p, fresh_p
-            for late, found in zip((True, False), own, strict=True):
+            for late, ours in zip((True, False), own, strict=True):
                 if late in views:
-                    logits[late][OURS][split, test] = found
+                    logits[late][OURS][split, test] = ours
         say(f"{material.name}: split {split + 1} of {splits}")
     return Predictions(logits.get(True, {}), logits[False], p_late, p_fresh, fold)
 
@@ -107,5 +107,5 @@ def _plain(material: Material) -> np.ndarray:
         (np.log1p(len(pair.reply.split())), np.log1p(pair.context.count("\n") + bool(pair.context)))
         for pair in material.pairs
     ]
-    x = np.array(rows)
+    x: np.ndarray = np.array(rows)
     return x - x.mean(0)

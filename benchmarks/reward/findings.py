@@ -84,7 +84,7 @@ def _view(
         by_reason=_by_reason(material, logits[OURS]),
         calibrated=float(np.mean([calibration_error(own, labels) for own in p])),
         uncalibrated=float(np.mean([calibration_error(own, labels) for own in sure])),
-        balanced=float(np.mean([balanced_accuracy(own, labels) for own in p])),
+        balanced=float(np.mean([balanced_accuracy(own, labels, at=float(labels.mean())) for own in p])),
     )
 
 

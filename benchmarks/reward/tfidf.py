@@ -24,7 +24,9 @@ class Words:
 
     def __init__(self, texts: Sequence[str]) -> None:
         known: dict[str, int] = {}
-        rows, columns, counts = [], [], []
+        rows: list[int] = []
+        columns: list[int] = []
+        counts: list[int] = []
         for row, text in enumerate(texts):
             words = _WORD.findall(text.lower())
             found: dict[int, int] = {}
