@@ -41,9 +41,13 @@ def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
     return float((rank[positive].sum() - ups * (ups + 1) / 2) / (ups * downs))
 
 
-def balanced_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of the accuracies on both classes, deciding at 0.5."""
-    sides = [(scores[labels > 0.5] > 0.5), (scores[labels <= 0.5] <= 0.5)]
+def balanced_accuracy(scores: np.ndarray, labels: np.ndarray, at: float = 0.5) -> float:
+    """Mean of the accuracies on both classes, deciding at `at`.
+
+    Of probabilities that mean what they say, the share of positives is the best place to decide at: at 0.5 a
+    rare class is hardly ever found, however well it is told apart.
+    """
+    sides = [(scores[labels > 0.5] > at), (scores[labels <= 0.5] <= at)]
     return float(np.mean([side.mean() for side in sides if len(side)]))
 
 

@@ -13,7 +13,8 @@ from bb3x_ray.classify.pairs import Pair, novel_words
 from bb3x_ray.classify.surface import AFTER_NUMBERS, REPLY_NUMBERS, after_numbers, reply_numbers
 
 # A row, with D the encoder's width:
-# REPLY_NUMBERS, cosines of the message with the reply and with its novel words, message × reply [D], reply
+# REPLY_NUMBERS, cosines of the message with the reply and with its novel words, message × reply [D],
+# reply [D]
 # 1 for hindsight, AFTER_NUMBERS, cosines of next message with message and reply, next message [D]
 REPLY_WIDTH = len(REPLY_NUMBERS) + 2
 AFTER_WIDTH = 1 + len(AFTER_NUMBERS) + 2

@@ -19,6 +19,7 @@ _SMALLEST_SPREAD = 0.05  # of a number: what hardly varies is not blown up
 # What a unit of a standardised number and of an embedding's entry count for: with these, a penalty of 0.3 to
 # 1 is right for a hundred labels and for thousands, and a thousand entries do not drown sixty numbers.
 _NUMBER, _ENTRY = 0.1, 0.3
+_ROWS = 4096
 _HAIR = 0.5e-2  # penalty on an intercept: with one class only it would run away
 
 
@@ -54,12 +55,14 @@ class TwoViews:
         y, w = np.asarray(y, np.float64), np.asarray(w, np.float64)
         late = has_hindsight(x)
         linear = _fit_linear(x, y, w, late, l2)
-        before = without_hindsight(x[late])
+        numbers = _numbers(x)
+        before = numbers[late]
+        before[:, REPLY_WIDTH:] = 0
         trees = BoostedTrees.fit(
-            np.vstack([_numbers(x), _numbers(before)]),
+            np.vstack([numbers, before]),
             np.concatenate([y, y[late]]),
             np.concatenate([np.where(late, w / 2, w), w[late] / 2]),
-            np.concatenate([_linear(x, linear), _linear(before, linear)]),
+            np.concatenate([_linear(x, linear, late), _linear(x, linear, np.zeros_like(late))[late]]),
         )
         parts = {"columns": trees.columns, "thresholds": trees.thresholds, "leaves": trees.leaves}
         return cls({**linear, **parts})
@@ -67,12 +70,18 @@ class TwoViews:
     def logits(self, x: np.ndarray) -> np.ndarray:
         """Log odds, float64 [N], of rows with and without hindsight."""
         trees = BoostedTrees(*(self.tensors[name] for name in ("columns", "thresholds", "leaves")))
-        return np.asarray(_linear(x, self.tensors) + trees.logits(_numbers(x)), np.float64)
+        return np.asarray(_linear(x, self.tensors, has_hindsight(x)) + trees.logits(_numbers(x)), np.float64)
 
 
-def _linear(x: np.ndarray, of: dict[str, np.ndarray]) -> np.ndarray:
-    more = x[:, :REPLY_WIDTH] @ of["late"] + of["intercepts"][1]
-    return np.asarray(x @ of["weights"] + of["intercepts"][0] + has_hindsight(x) * more)
+def _linear(x: np.ndarray, of: dict[str, np.ndarray], late: np.ndarray) -> np.ndarray:
+    """The regression's log odds, with hindsight for the rows of `late` (bool [N])."""
+    at, weights, (start, step) = _reply_part(x), of["weights"], of["intercepts"]
+    found = np.empty(len(x))
+    for first in range(0, len(x), _ROWS):  # a product with float64 makes a copy of twice the size
+        own, seen = x[first : first + _ROWS], late[first : first + _ROWS]
+        more = own[:, at:] @ weights[at:] + own[:, :REPLY_WIDTH] @ of["late"] + step
+        found[first : first + _ROWS] = own[:, :at] @ weights[:at] + start + seen * more
+    return found
 
 
 def _reply_part(x: np.ndarray) -> int:

@@ -90,6 +90,11 @@ def thumbs(evidence: Iterable[Evidence]) -> list[Signal]:
     ]
 
 
+def signals_of(conversations: Iterable[Conversation]) -> list[Signal]:
+    """The thumbs in conversations; see `evidence_of`."""
+    return thumbs(evidence_of(conversations))
+
+
 def _of_one(conversation: Conversation, about: Collection[str] | None = None) -> Iterator[Evidence]:
     """`about`: message ids; None: of all replies."""
     standing = {f.message_id: f for f in conversation.feedback if f.person == conversation.person}

@@ -11,7 +11,9 @@ from bb3x_ray.reward.signal_model import BAD, GOOD, SignalModel
 from bb3x_ray.reward.signals import context_text, thumbs_of
 from bb3x_ray.schemas.conversation import Conversation
 
-WEAK = 0.2  # weight of a reply that is known only by a reaction, or by its conversation's rating
+# Weight of a reply that is known only by a reaction, or by its conversation's rating. With 0.2 ten of these
+# for each thumb drowned what the thumbs said (AUROC .71 for .73).
+WEAK = 0.05
 # Replies known by a reaction alone, for each that somebody rated: there are far more of them.
 REACTIONS_PER_RATED = 1.0
 

@@ -59,7 +59,7 @@ def _of_view(examples: Sequence[Example], p: np.ndarray, labels: np.ndarray, see
     people = [e.person for e in examples]
     measures: dict[str, Measure] = {
         "auroc": auroc,
-        "balanced_accuracy": balanced_accuracy,
+        "balanced_accuracy": partial(balanced_accuracy, at=float(labels.mean())),
         "calibration_error": calibration_error,
     }
     report: dict[str, float] = {}
@@ -122,7 +122,7 @@ def _rows(report: Mapping[str, float]) -> str:
         return "| nothing could be measured | | |"
     names = {
         "auroc": "AUROC",
-        "balanced_accuracy": "balanced accuracy",
+        "balanced_accuracy": "balanced accuracy, deciding at the share of thumbs up",
         "calibration_error": "calibration error",
     }
     reasons = sorted(

@@ -1,6 +1,6 @@
 """From conversations to signals: bot messages with the thumb that stands on them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bb3x_ray.schemas.conversation import Conversation, Message
@@ -67,36 +67,3 @@ def thumbs_of(conversation: Conversation) -> dict[str, int]:
     """message_id -> 1 or -1: the thumbs of the conversation's own person that stand."""
     latest = {f.message_id: f.rating for f in conversation.feedback if f.person == conversation.person}
     return {message_id: rating for message_id, rating in latest.items() if rating is not None}
-
-
-def _reasons_of(conversation: Conversation) -> dict[str, tuple[str, ...]]:
-    return {f.message_id: f.reasons for f in conversation.feedback if f.person == conversation.person}
-
-
-def signals_of(conversations: Iterable[Conversation]) -> list[Signal]:
-    """Every reply of a model or an ingested bot with a standing thumb of the conversation's person.
-
-    Canned replies are left out: a thumb on one says whether the topic was sensitive, not whether the
-    model is good. So are replies without text (no consent to store them). A conversation that went on
-    may be given twice: the later one counts.
-    """
-    signals: dict[str, Signal] = {}
-    for conversation in conversations:
-        thumbs, reasons = thumbs_of(conversation), _reasons_of(conversation)
-        for index, message in enumerate(conversation.messages):
-            rating = thumbs.get(message.message_id)
-            signals.pop(message.message_id, None)
-            if rating is None or not message.author.can_be_trained_on or not message.text:
-                continue
-            signals[message.message_id] = Signal(
-                conversation.conversation_id,
-                message.message_id,
-                conversation.person,
-                context_text(conversation.context_of(index)),
-                message.text,
-                int(rating > 0),
-                message.finish_reason == "length",
-                after_text(conversation, index),
-                reasons[message.message_id],
-            )
-    return list(signals.values())

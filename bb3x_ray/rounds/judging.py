@@ -22,9 +22,8 @@ from bb3x_ray.evaluate.replies import Answers, Asking
 from bb3x_ray.evaluate.sentences import sentences
 from bb3x_ray.language.generation import Decoding
 from bb3x_ray.registry import Registry
-from bb3x_ray.reward.evidence import INAPPROPRIATE, evidence_of
+from bb3x_ray.reward.evidence import INAPPROPRIATE, evidence_of, thumbs
 from bb3x_ray.reward.fold_judge import EncoderFoldJudge
-from bb3x_ray.reward.signals import signals_of
 from bb3x_ray.reward.trust import estimate_trust
 from bb3x_ray.rounds.material import Material
 from bb3x_ray.schemas.conversation import Conversation
@@ -225,11 +224,12 @@ class Judging:
     def _from_thumbs(self, conversations: Sequence[Conversation]) -> list[Judgement]:
         """What raters said of the judge's people's talk, else the thumbs of those people, without those whom
         trust finds to be trolls."""
-        signals = signals_of(conversations)
+        evidence = evidence_of(conversations)
+        signals = thumbs(evidence)
         judge = EncoderFoldJudge(load_encoder(self._encoder), signals)
         trust = estimate_trust(signals, judge, self._config.trust)
         found = []
-        for e in evidence_of(conversations):
+        for e in evidence:
             asked, share = e.context.partition("\n")[0], e.share_good
             if share is not None and share != 0.5:
                 unsafe = e.annotations.count(INAPPROPRIATE) * 2 > len(e.annotations)

@@ -138,8 +138,8 @@ def main(root: str, tokenizer: str) -> None:
     from bb3x_ray.data.deidentify import Deidentifier
     from bb3x_ray.data.late_words import feedback_upto
     from bb3x_ray.data.on_ray.in_order import on_all_cores
+    from bb3x_ray.reward.evidence import signals_of
     from bb3x_ray.reward.fold_judge import EncoderFoldJudge
-    from bb3x_ray.reward.signals import signals_of
     from bb3x_ray.reward.trust import estimate_trust
     from bb3x_ray.rounds.turns_of_slice import TurnsOfSlice
     from bb3x_ray.schemas.learning import SCORED_SCHEMA, TRAINING_SCHEMA, Scored

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from bb3x_ray.reward.evidence import signals_of
 from bb3x_ray.reward.examples import weak_examples
 from bb3x_ray.reward.reliability import Reliability
 from bb3x_ray.reward.signal_model import ANNOTATOR, THUMB
-from bb3x_ray.reward.signals import context_text, signals_of
+from bb3x_ray.reward.signals import context_text
 from bb3x_ray.reward.turns import TURNS_SCHEMA, turns_table, with_evidence
 from bb3x_ray.schemas.conversation import Annotation, Author, Feedback, Message, person
 from tests.reward.make import conversation

@@ -11,7 +11,8 @@ from rich.console import Console
 from bb3x_ray import cli
 from bb3x_ray.config import TrustConfig
 from bb3x_ray.data import slices
-from bb3x_ray.reward.signals import Signal, signals_of
+from bb3x_ray.reward.evidence import signals_of
+from bb3x_ray.reward.signals import Signal
 from bb3x_ray.reward.trust import estimate_trust
 from bb3x_ray.reward.trust.report import load_history, load_report, save_trust
 from bb3x_ray.rounds.trust_report import find_report, report_as_json, show_report

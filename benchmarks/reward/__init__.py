@@ -1,0 +1,1 @@
+"""How well the reward model predicts what people liked, against a bag of words on the same folds."""
