@@ -60,7 +60,12 @@ def _told(run: dict[str, dict[str, float]]) -> str:
 def _in_process(arm: str, folder: Path, options: argparse.Namespace) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.scoring.arm", arm, str(folder), str(options.rows)]
     # Ray makes its workers nice; here nobody is nicer than the other.
-    env = os.environ | {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0", "HF_HUB_OFFLINE": "1"}
+    env = os.environ | {
+        "RAY_worker_niceness": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_BACKEND_LOG_LEVEL": "fatal",
+        "HF_HUB_OFFLINE": "1",
+    }
     done = subprocess.run([*command, str(options.cores)], env=env, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise SystemExit(f"benchmarks.scoring: arm {arm} failed ({done.returncode})")

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -136,6 +137,30 @@ def test_the_scores_do_not_depend_on_how_many_actors_there_are(
     for one, other in zip(*few, strict=True):
         assert one["message_id"] == other["message_id"]
         assert one["good"].to_pylist() == pytest.approx(other["good"].to_pylist(), abs=1e-6)
+
+
+@dataclass(frozen=True, slots=True)
+class Fatal(Made):
+    """The first process that asks for group 1 dies of it."""
+
+    def __call__(self, group: int) -> pa.Table:
+        if group == 1 and not (self.told / "died").exists():
+            (self.told / "died").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Made.__call__(self, group)
+
+
+def test_an_actor_that_dies_costs_no_row_and_doubles_none(
+    ray_cluster: None, reward: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "told").mkdir()
+    fatal, resume = Fatal(tmp_path / "told"), Resume(tmp_path / "parts", "made up")
+    scored = pa.concat_tables(score_groups(fatal, 3, reward, "minilm", CONFIG, resume=resume))
+    assert (fatal.told / "died").exists()
+    calm = pa.concat_tables(score_groups(made(tmp_path, "calm"), 3, reward, "minilm", CONFIG))
+    assert scored == calm and len(scored) == 3 * ROWS
+    names = [path.name.partition(".")[0] for path in resume.folder.glob("*/*.parquet")]
+    assert len(names) == len(set(names))
 
 
 DRIVER = """
