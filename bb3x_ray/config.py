@@ -115,18 +115,67 @@ class TalkConfig(Section):
     concurrency: int = Field(72, ge=1)
 
 
+TrustMethod = Literal[
+    "none",
+    "example_removal",
+    "example_flip",
+    "user_removal",
+    "user_example",
+    "purr",
+    "soft_purr",
+    "soft_purr_weights",
+    "three_stage",
+    "confusion",
+    "confusion_relabel",
+]
+
+
 class TrustConfig(Section):
+    method: TrustMethod = Field(
+        "confusion",
+        description="how thumbs are cleaned, see reward/trust/methods.py and `bb3x trust benchmark`; "
+        "none: every thumb counts",
+    )
     folds: int = Field(3, ge=2)
     threshold: float = Field(0.5, gt=0, lt=1, description="people whose trust is below are distrusted")
-    min_thumbs: int = Field(2, ge=1, description="fewer thumbs than this: the prior alone decides")
+    min_thumbs: int = Field(2, ge=1, description="nobody is distrusted by fewer thumbs than this")
     prior_strength: float = Field(
-        2.0, gt=0, description="pseudo-thumbs of agreement a new person starts with"
+        2.0,
+        gt=0,
+        description="pseudo-thumbs of agreement a new person starts with; methods other than confusion",
     )
+    alpha: float = Field(0.5, ge=0, description="soft_purr: how much a person's other thumbs count")
+    memory: float = Field(
+        0.9,
+        gt=0,
+        le=1,
+        description="share of what a person did that is still counted a round later; 1: nothing is forgotten",
+    )
+    group_false_alarms: float = Field(
+        0.01,
+        gt=0,
+        lt=1,
+        description="chance per round that any people without anything in common are taken for a group",
+    )
+    group_size: int = Field(3, ge=2, description="fewer accounts than this that do the same are no group")
 
 
 class RewardConfig(Section):
     encoder: str = Field("minilm", description="minilm (embedded) or a Hugging Face encoder")
-    l2: float = Field(0.1, gt=0, description="penalty on the reward model's weights")
+    learn: Literal["head", "all"] = Field(
+        "head",
+        description="head: a logistic regression on the frozen encoder's embeddings, for which hundreds of "
+        "thumbs are enough; all: the whole backbone, encoder or causal, for many thousands and a GPU",
+    )
+    l2: float = Field(
+        0.3, gt=0, description="penalty on the head's weights: more for thumbs that contradict each other"
+    )
+    epochs: int = Field(3, ge=1, description="of learning the whole backbone, as the next three")
+    lr: float = Field(3e-5, gt=0)
+    batch: int = Field(32, ge=1, description="replies in one step, over all workers")
+    max_tokens: int = Field(256, ge=16, description="of a reply with its context; what is longer is cut")
+    workers: int = Field(1, ge=1, description="that learn together")
+    gpus_per_worker: float = Field(0, ge=0)
     imitate_above: float = Field(0.6, ge=0, le=1)
     avoid_below: float = Field(0.4, ge=0, le=1)
     min_actors: int = Field(1, ge=1, description="actors that score, at least")
@@ -327,6 +376,11 @@ class EvaluateConfig(Section):
     perplexity_messages: int = Field(200, ge=1)
     panel: int = Field(160, ge=20, description="messages about which the panel judges several replies each")
     bootstrap: int = Field(2000, ge=100)
+    encoder: str = Field(
+        "",
+        description="of the judge: another backbone than the reward model's, where one is to be had; empty: "
+        "reward.encoder, and then the judge is independent by its data alone",
+    )
     num_cpus: float = Field(0.5, ge=0)
     num_gpus: float = Field(0, ge=0)
     gates: GateConfig = GateConfig()

@@ -59,6 +59,8 @@ class Registry:
         with self._lock():
             counter = self._folder() / "next.json"
             number = read_json(counter)["next"] if counter.is_file() else 1
+            # Rounds before 0.4 published reward models without taking a number.
+            number = max(number, *(int(version[1:]) + 1 for version in self.versions()), 1)
             write_json(counter, {"next": number + 1})
         return f"v{number:04d}"
 

@@ -114,6 +114,16 @@ class Storage:
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """An empty folder for the length of the block."""
+        folder = self.path("tmp", uuid.uuid4().hex)
+        folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
     def _seal(self, folder: Path, about: dict[str, Any]) -> None:
         files = {}
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):

@@ -48,7 +48,7 @@ class Logistic:
             value.backward()
             return value
 
-        with _one_thread():
+        with one_thread():
             solver.step(loss)
         return cls(beta.detach().numpy(), float(intercept.detach()))
 
@@ -62,7 +62,7 @@ class Logistic:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """The matrices are so small that threads mostly wait for each other: 15 times slower on busy cores."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

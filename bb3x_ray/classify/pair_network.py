@@ -15,8 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from bb3x_ray.classify.encoder import Encoder
-from bb3x_ray.classify.pair_logistic import features
-from bb3x_ray.classify.pairs import Pair
+from bb3x_ray.classify.pairs import Pair, novel_words, surface
 from bb3x_ray.schemas.errors import UserError
 
 MEMBERS, EPOCHS, HIDDEN, BATCH, LR, DECAY = 3, 10, 64, 64, 1e-3, 0.1
@@ -33,7 +32,7 @@ class PairNetwork:
     @classmethod
     def fit(cls, pairs: Sequence[Pair], encoder: Encoder, seed: int) -> "PairNetwork":
         """The same pairs and seed give the same networks."""
-        x = torch.from_numpy(features(pairs, encoder)).float()
+        x = torch.from_numpy(judged(pairs, encoder)).float()
         y, w = torch.tensor([p.label for p in pairs]), torch.tensor([p.weight for p in pairs])
         mean, spread = x.mean(0), x.std(0) + _SMALLEST_SPREAD
         tensors = {"mean": mean, "spread": spread, "threshold": torch.zeros(1)}
@@ -58,7 +57,7 @@ class PairNetwork:
 
     @torch.inference_mode()
     def _logits(self, pairs: Sequence[Pair]) -> Tensor:
-        x = torch.from_numpy(features(pairs, self._encoder)).float()
+        x = torch.from_numpy(judged(pairs, self._encoder)).float()
         x = (x - self._tensors["mean"]) / self._tensors["spread"]
         logits = []
         for member in range(MEMBERS):
@@ -80,8 +79,26 @@ class PairNetwork:
         """Raises UserError when it was trained with another encoder."""
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         if about["encoder"] != encoder.source:
-            raise UserError(f"{folder}: trained with encoder {about['encoder']!r}; set reward.encoder to it.")
+            raise UserError(
+                f"{folder}: trained with encoder {about['encoder']!r}; set evaluate.encoder to it."
+            )
         return cls(encoder, load_file(folder / WEIGHTS), about["report"])
+
+
+def judged(pairs: Sequence[Pair], encoder: Encoder) -> np.ndarray:
+    """[N, 2·D + 16]: c·r and r of the embeddings, scaled down, two cosines, and the surface features: the
+    judge's own, so that it does not look at replies with the reward model's eyes.
+
+    c is the first line of the context, which is the message that was answered. The second cosine is that
+    of the reply's novel words alone: what is copied from a message is always near to it.
+    """
+    heard = [pair.context.partition("\n")[0] for pair in pairs]
+    novel = [" ".join(novel_words(c, pair.reply)) or "." for c, pair in zip(heard, pairs, strict=True)]
+    contexts, replies = encoder.embed(heard), encoder.embed([pair.reply for pair in pairs])
+    product = contexts * replies
+    near = [product.sum(1, keepdims=True), (contexts * encoder.embed(novel)).sum(1, keepdims=True)]
+    plain = np.array([surface(context, pair.reply) for context, pair in zip(heard, pairs, strict=True)])
+    return np.hstack([product * 2, replies * 0.5, *near, plain])
 
 
 def _network(width: int) -> nn.Module:

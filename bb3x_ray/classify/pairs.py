@@ -1,9 +1,11 @@
-"""A reply in its context, what is plain to see of it, and how well scores tell two classes apart."""
+"""A reply in its context, and what the judge sees of it at a glance."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
+from bb3x_ray.classify.measures import auroc, balanced_accuracy
+
+__all__ = ["Pair", "auroc", "balanced_accuracy", "novel_words", "surface"]
 
 _WORD = re.compile(r"[a-z']+")
 _SENTENCE = re.compile(r"[^.!?]+[.!?]*")
@@ -15,6 +17,8 @@ _SECOND_PERSON = frozenset("you your you're youre yours u".split())
 class Pair:
     """A reply in its context; `label` 1.0 for the class, 0.0 against, anything between for doubt.
 
+    context the turns before it, newest first, one a line, of person and bot in turn: the first line is what
+            the person said, empty when the bot speaks twice in a row
     after   hindsight: what the person said next, "" for nothing any more; None where it cannot be known
             yet, as of a fresh reply
     """
@@ -60,16 +64,6 @@ def surface(context: str, reply: str) -> list[float]:
     ]
 
 
-def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Probability that a positive scores above a negative; 0.5 where one of them is missing."""
-    positive, negative = scores[labels > 0.5], scores[labels <= 0.5]
-    if not len(positive) or not len(negative):
-        return 0.5
-    above = (positive[:, None] > negative[None, :]).mean()
-    return float(above + (positive[:, None] == negative[None, :]).mean() / 2)
-
-
-def balanced_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of the accuracies on both classes, deciding at 0.5."""
-    sides = [(scores[labels > 0.5] > 0.5), (scores[labels <= 0.5] <= 0.5)]
-    return float(np.mean([side.mean() for side in sides if len(side)]))
+def without_hindsight(pair: Pair) -> Pair:
+    """The pair as if nobody knew yet what came next."""
+    return replace(pair, after=None)

@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 from bb3x_ray.cli import rounds, talk
+from bb3x_ray.cli.annotate import annotate_app
 from bb3x_ray.cli.log import log_app
 from bb3x_ray.cli.models import models_app
 from bb3x_ray.cli.reward import reward_app
 from bb3x_ray.cli.safety import safety_app
+from bb3x_ray.cli.trust import trust_app
 
 app = typer.Typer(
     help="Chat models that keep learning from the people who talk to them.",
@@ -25,6 +27,8 @@ for command in (*rounds.COMMANDS, *talk.COMMANDS):
 app.add_typer(models_app, name="models")
 app.add_typer(log_app, name="log")
 app.add_typer(reward_app, name="reward")
+app.add_typer(annotate_app, name="annotate")
+app.add_typer(trust_app, name="trust")
 app.add_typer(safety_app, name="safety")
 
 

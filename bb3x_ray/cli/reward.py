@@ -1,14 +1,97 @@
-"""`bb3x reward`: what the reward model thinks of replies."""
+"""`bb3x reward`: what the reward model thinks of replies, and how it came to think so."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bb3x_ray.cli.options import LOCAL, ConfigOption, Overrides
+from bb3x_ray.cli.log import catch_up, nobody_waits
+from bb3x_ray.cli.options import LOCAL, RECORDED, ConfigOption, Overrides
 from bb3x_ray.cli.quiet import quiet
 
+if TYPE_CHECKING:
+    from bb3x_ray.registry import Registry
+
 reward_app = typer.Typer(help="The reward model: how good replies are.", no_args_is_help=True)
+
+
+@reward_app.command("train")
+def reward_train(config: ConfigOption = RECORDED, overrides: Overrides = None) -> None:
+    """Learn a reward model from everything that people said of replies in the log, and print its card.
+
+    A round makes its own. Example: `bb3x reward train --config configs/recorded.yaml`
+    """
+    from bb3x_ray.config import load_config
+
+    parsed = load_config(config, overrides)
+    from bb3x_ray.rounds.console import Speaker
+    from bb3x_ray.rounds.judging import may_teach
+    from bb3x_ray.rounds.on_ray import connected
+    from bb3x_ray.rounds.rated_talk import rated_in_log
+    from bb3x_ray.rounds.reward_models import RewardModels
+    from bb3x_ray.storage import Storage
+
+    quiet()
+    catch_up(parsed)
+    nobody_waits(parsed)
+    say, storage = Speaker(), Storage(parsed.storage.root)
+    with rated_in_log(storage, parsed.log, may_teach(parsed)) as talk, connected(parsed.ray):
+        models = RewardModels(storage, parsed, say)
+        version = models.registry.reserve()
+        trust = models.trust(talk.evidence)
+        models.learn(
+            version, talk.evidence, trust, talk.rated_as_a_whole, parsed.seed, upto_seq=talk.upto_seq
+        )
+    say.stop()
+    typer.echo((models.folder(version) / "README.md").read_text(encoding="utf-8"))
+
+
+@reward_app.command("evaluate")
+def reward_evaluate(
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="Recorded talk with thumbs or annotations; without it, the version's own card."),
+    ] = None,
+    format: Annotated[str, typer.Option(help="Its format: see `bb3x formats`.")] = "convai2",
+    reward: Annotated[str, typer.Option(help="A version, for instance v0003; empty: the newest.")] = "",
+    config: ConfigOption = RECORDED,
+    overrides: Overrides = None,
+) -> None:
+    """How well a reward model predicts what people said, with 95 % intervals: on talk that it never saw.
+
+    Who talked both here and in what it learned from is not known: give talk of other people.
+
+    Example: `bb3x reward evaluate other_volunteers.json --format convai2`
+    """
+    from bb3x_ray.config import load_config
+
+    parsed = load_config(config, overrides)
+    from bb3x_ray.registry import Registry
+    from bb3x_ray.rounds.rated_talk import rated_in_file
+    from bb3x_ray.rounds.reward_models import measured_in
+    from bb3x_ray.storage import Storage
+
+    quiet()
+    rewards = Registry(Storage(parsed.storage.root), "rewards")
+    folder = rewards.folder(_version(rewards, reward))
+    if file is None:
+        typer.echo((folder / "README.md").read_text(encoding="utf-8"))
+        return
+    with rated_in_file(file, format) as talk:
+        typer.echo(measured_in(talk.evidence, folder, parsed.seed))
+
+
+def _version(rewards: "Registry", wanted: str) -> str:
+    """`wanted`, else the newest. Raises UserError where there is none."""
+    from bb3x_ray.schemas.errors import UserError
+
+    version = wanted or (rewards.versions() or [""])[-1]
+    if not version:
+        raise UserError(
+            f"no reward model under {rewards.storage.root} yet: `bb3x reward train` makes one, and so does "
+            "each round of `bb3x run`."
+        )
+    return version
 
 
 @reward_app.command("score")
@@ -39,14 +122,11 @@ def reward_score(
     from bb3x_ray.reward.score_parts import Resume
     from bb3x_ray.rounds.on_ray import connected
     from bb3x_ray.rounds.told import told
-    from bb3x_ray.schemas.errors import UserError
     from bb3x_ray.storage import Storage, sha256_file
 
     quiet()
     rewards = Registry(Storage(parsed.storage.root), "rewards")
-    version = reward or (rewards.versions() or [""])[-1]
-    if not version:
-        raise UserError(f"no reward model under {parsed.storage.root} yet: `bb3x run` trains one a round.")
+    version = _version(rewards, reward)
     folder = rewards.folder(version)
     turns = FileTurns.of(file.resolve())
     safety = None
@@ -61,7 +141,6 @@ def reward_score(
             turns,
             len(turns.cuts),
             folder,
-            parsed.reward.encoder,
             parsed.reward,
             version=version,
             safety=safety,

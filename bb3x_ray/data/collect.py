@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from bb3x_ray.data.consented import consented, is_withdrawn
 from bb3x_ray.data.shard import each, runs
 from bb3x_ray.data.shards import plan_shards
+from bb3x_ray.schemas.event import IS_FEEDBACK
 from bb3x_ray.storage import Storage
 
 COLUMNS = (
@@ -26,12 +27,14 @@ COLUMNS = (
     "author_name",
     "text",
     "finish_reason",
+    "reasons",
     "commit_seq",
 )
 KINDS = ("message", "feedback", "annotation", "consent")
 
 # taught_before   an earlier range gave this message out (its conversation went on after it had been quiet):
 #                 it is context and teaches no second time
+# is_feedback     see schemas.conversation.Message
 MESSAGE = pa.struct(
     [
         ("message_id", pa.string()),
@@ -40,6 +43,7 @@ MESSAGE = pa.struct(
         ("text", pa.string()),
         ("finish_reason", pa.string()),
         ("taught_before", pa.bool_()),
+        ("is_feedback", pa.bool_()),
     ]
 )
 FEEDBACK = pa.struct(
@@ -50,9 +54,20 @@ FEEDBACK = pa.struct(
         ("rating", pa.int8()),
         ("reasons", pa.list_(pa.string())),
         ("comment", pa.string()),
+        ("correction", pa.string()),
     ]
 )
-# One row a conversation; `annotation` is its standing rating from 1 to 5, or null.
+ANNOTATION = pa.struct(
+    [
+        ("event_id", pa.string()),
+        ("message_id", pa.string()),
+        ("rater", pa.string()),
+        ("label", pa.string()),
+        ("weight", pa.float64()),
+    ]
+)
+# One row a conversation; `annotation` is its standing rating from 1 to 5, or null; `annotations` are those of
+# its messages.
 SLICE_SCHEMA = pa.schema(
     [
         ("conversation_id", pa.string()),
@@ -63,6 +78,7 @@ SLICE_SCHEMA = pa.schema(
         ("annotation", pa.int8()),
         ("messages", pa.list_(MESSAGE)),
         ("feedback", pa.list_(FEEDBACK)),
+        ("annotations", pa.list_(ANNOTATION)),
     ]
 )
 
@@ -140,23 +156,34 @@ def _by_conversation(rows: pa.Table) -> pa.Table:
     first = rows.take(pa.array(starts))
     offsets = pa.array(np.append(starts, len(rows)).astype(np.int32))
     simulated = np.logical_or.reduceat(rows["simulated"].to_numpy(), starts)
+    rows = rows.append_column("is_feedback", pa.array(_is_feedback(rows["reasons"])))
     messages = pa.StructArray.from_arrays([_one(rows[f.name]) for f in MESSAGE], fields=list(MESSAGE))
     columns = {name: first[name] for name in SLICE_SCHEMA.names if name in first.column_names}
     columns["simulated"] = pa.array(simulated)
     columns["messages"] = pa.ListArray.from_arrays(offsets, messages)
-    columns["feedback"] = _feedback(rows, starts)
+    columns["feedback"] = _of_messages(rows, starts, "feedback", FEEDBACK)
+    columns["annotations"] = _of_messages(rows, starts, "annotations", ANNOTATION)
     return pa.table([columns[name] for name in SLICE_SCHEMA.names], schema=SLICE_SCHEMA)
 
 
-def _feedback(rows: pa.Table, starts: np.ndarray) -> pa.Array:
+def _is_feedback(reasons: pa.ChunkedArray) -> np.ndarray:
+    """[N] messages that are marked so."""
+    lists = _one(reasons)
+    marked = np.zeros(len(lists), dtype=bool)
+    says_so = pc.fill_null(pc.equal(lists.flatten(), IS_FEEDBACK), False).to_numpy(zero_copy_only=False)
+    marked[pc.list_parent_indices(lists).to_numpy()[says_so]] = True
+    return marked
+
+
+def _of_messages(rows: pa.Table, starts: np.ndarray, name: str, type_: pa.StructType) -> pa.Array:
     """What stands of each message, gathered by conversation."""
-    column = _one(rows["feedback"])
+    column = _one(rows[name])
     said, of_row = column.flatten(), pc.list_parent_indices(column)
     counts = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
     offsets = np.concatenate([[0], np.cumsum(np.add.reduceat(counts, starts))]).astype(np.int32)
     about = {"message_id": rows["message_id"].take(of_row).combine_chunks()}
     about |= {one.name: said.field(one.name) for one in said.type}
-    values = pa.StructArray.from_arrays([about[f.name] for f in FEEDBACK], fields=list(FEEDBACK))
+    values = pa.StructArray.from_arrays([about[f.name] for f in type_], fields=list(type_))
     return pa.ListArray.from_arrays(pa.array(offsets), values)
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from bb3x_ray.config import CurateConfig
+from bb3x_ray.data.corrections import corrected
 from bb3x_ray.data.labels import UNFIT, Thresholds, label_turns
 from bb3x_ray.data.slices import Slice
 from bb3x_ray.data.training_rows import (
@@ -55,15 +56,19 @@ def curate(
 
     A bot turn to imitate ends with its end of turn only when the model stopped there by itself. Of a
     conversation longer than `config.max_tokens` there are several rows, overlapping windows that label
-    each turn once. Turns to avoid are capped at `config.max_avoid_per_imitate` per turn to imitate, where
-    a human row counts as one turn; the lowest scored ones are kept. With `config.weigh_by_trust`, what a
-    person's own thumb labelled weighs as much as that person is trusted.
+    each turn once. What a trusted person says that a reply should have been is imitated in its place, in a
+    row of the source "correction". Turns to avoid are capped at `config.max_avoid_per_imitate` per turn to
+    imitate, where a human row, or a correction, counts as one turn; the lowest scored ones are kept. With
+    `config.weigh_by_trust`, what a person's own thumb labelled weighs as much as that person is trusted.
 
     In memory are the scores, and a group of conversations for each process that renders them. Raises
     UserError when the model's chat template cannot render a conversation.
     """
     human_rows = _human_rows(human, AutoTokenizer.from_pretrained(tokenizer), config, system_prompt, seed)
-    thresholds = Thresholds(imitate_above, avoid_below, config.max_avoid_per_imitate, len(human_rows))
+    not_taught: Counter[str] = Counter()
+    better = list(corrected(slice_, lambda who: learns(who) and who not in scored.distrusted, not_taught))
+    more = len(human_rows) + len(better)
+    thresholds = Thresholds(imitate_above, avoid_below, config.max_avoid_per_imitate, more)
     labelled = label_turns(slice_, scored, thresholds, seed, config.weigh_by_trust, learns)
     sizes = [len(table) for table in slice_.tables(["conversation_id"])]
     first = tuple(accumulate(sizes, initial=0))[:-1]
@@ -76,6 +81,11 @@ def curate(
         tokens.update(made.tokens)
         dropped += Counter({UNFIT: made.unfit})
         write(made.table)
+    made = rows_of.rows_of(iter(better))
+    not_taught += Counter({UNFIT: made.unfit})
+    tokens.update(made.tokens)
+    if better:
+        write(made.table)
     write(training_table(human_rows))
     tokens.update(labelled_tokens(human_rows))
     return CurationReport(
@@ -86,6 +96,8 @@ def curate(
         human_rows=len(human_rows),
         imitate_tokens=tokens["imitate"],
         avoid_tokens=tokens["avoid"],
+        corrections=made.turns["imitate"],
+        corrections_dropped=dict(sorted(not_taught.items())),
     )
 
 

@@ -27,13 +27,15 @@ WHY = {
 }
 _HOLDS = {
     "bb3": "One conversation a line, in the release format of BlenderBot 3; chunks 0 to 2 are the test set, "
-    "3 to 5 validation, 6 to 99 training. It has no place for times, versions, comments and ratings of whole "
-    "conversations.",
-    "trl": "`prompt` (messages), `completion` (one message) and `label` (true: thumb up), for trainers of "
-    "unpaired preferences such as TRL's KTO.",
+    "3 to 5 validation, 6 to 99 training. It has no place for times, versions, comments, corrections and "
+    "ratings of whole conversations.",
+    "trl": "`prompt` (messages), `completion` (one message) and `label` (true: thumb up, or what somebody "
+    "said that it should have been), for trainers of unpaired preferences such as TRL's KTO.",
     "openai": "`messages` in OpenAI's shape, one conversation a line; rated replies carry `rating` "
-    "(1 or -1), `reasons` and `comment`. It has no place for annotations, memories and search results.",
-    "parquet": "The events of the interaction log: messages, and the feedback on them that stands.",
+    "(1 or -1), `reasons`, `comment` and `correction`. It has no place for annotations, memories and search "
+    "results.",
+    "parquet": "The events of the interaction log: messages, and the feedback on them and their "
+    "annotations that stand.",
 }
 
 

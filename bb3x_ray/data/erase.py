@@ -39,7 +39,7 @@ def words_of(storage: Storage, person: str) -> set[str]:
     table = open_table(storage)
     if table is None:
         return set()
-    rows = scan(storage, table, ["text", "comment"], ds.field("person") == person)
+    rows = scan(storage, table, ["text", "comment", "correction"], _is_theirs(person))
     return {text for name in rows.column_names for text in rows[name].to_pylist() if text}
 
 
@@ -48,8 +48,14 @@ def seqs_of(storage: Storage, person: str) -> list[int]:
     table = open_table(storage)
     if table is None:
         return []
-    seqs: list[int] = scan(storage, table, ["commit_seq"], ds.field("person") == person)[0].to_pylist()
+    seqs: list[int] = scan(storage, table, ["commit_seq"], _is_theirs(person))[0].to_pylist()
     return seqs
+
+
+def _is_theirs(person: str) -> pc.Expression:
+    """Rows about them, and what they said of messages as a rater."""
+    as_rater = (ds.field("kind") == "annotation") & (ds.field("author_name") == person)
+    return (ds.field("person") == person) | as_rater
 
 
 def erase_rows(storage: Storage, person: str) -> int:
@@ -112,16 +118,21 @@ class Theirs:
             )
         kept = rows.filter(pc.invert(mask))
         gone = len(rows) - len(kept)
-        if "feedback" in names:
-            lists = kept["feedback"].to_pylist()
-            left = [[one for one in said if one["person"] != self.person] for said in lists]
-            remarks = sum(map(len, lists)) - sum(map(len, left))
-            if remarks:
-                place = kept.schema.get_field_index("feedback")
-                field = kept.schema.field(place)
-                kept = kept.set_column(place, field, pa.array(left, field.type))
-            gone += remarks
+        for column, who in _REMARKS.items():
+            if column in names:
+                kept, remarks = self._without_remarks(kept, column, who)
+                gone += remarks
         return kept, gone
+
+    def _without_remarks(self, rows: pa.Table, column: str, who: str) -> tuple[pa.Table, int]:
+        lists = rows[column].to_pylist()
+        left = [[one for one in said or () if one[who] != self.person] for said in lists]
+        remarks = sum(len(said or ()) for said in lists) - sum(map(len, left))
+        if remarks:
+            place = rows.schema.get_field_index(column)
+            field = rows.schema.field(place)
+            rows = rows.set_column(place, field, pa.array(left, field.type))
+        return rows, remarks
 
     def _is_row(self, row_id: str) -> bool:
         """Of a conversation of theirs, or an answer to a message in one."""
@@ -131,7 +142,9 @@ class Theirs:
         return conversation_of(row_id) in self.conversations
 
 
-_NAMING = ("person", "conversation_id", "row_id", "feedback")
+# What slices hold of people who said something of others' conversations: column -> whose a remark is.
+_REMARKS = {"feedback": "person", "annotations": "rater"}
+_NAMING = ("person", "conversation_id", "row_id", *_REMARKS)
 
 
 def theirs_in(slices: Iterable[Path], person: str) -> Theirs:
@@ -186,12 +199,13 @@ def persons_of(storage: Storage, user: str, pseudonyms: Iterable[str]) -> list[s
     if table is None:
         return []
     known = scan(storage, table, ["person", "source"], ds.field("person").is_valid())
+    raters = scan(storage, table, ["author_name"], ds.field("kind") == "annotation")["author_name"].unique()
     sources = [source for source in known["source"].unique().to_pylist() if source]
     # Readers hash the id of a recorded person, some as JSON.
     hashes = {hashlib.sha256(f"person:{user}".encode("utf-8", "surrogatepass")).hexdigest()}
     hashes |= {fingerprint(f"person:{user}"), fingerprint(["person", user])}
     names = {user, *pseudonyms, *(f"{source}-{one[:16]}" for source in sources for one in hashes)}
-    return sorted(names & set(known["person"].unique().to_pylist()))
+    return sorted(names & {*known["person"].unique().to_pylist(), *raters.to_pylist()})
 
 
 def joined(ranges: Iterable[list[int]], numbers: Iterable[int]) -> list[list[int]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from bb3x_ray.schemas.conversation import AUTHOR_KINDS
+from bb3x_ray.schemas.conversation import AUTHOR_KINDS, LABELS
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.event import EVENT_SCHEMA, KINDS, Event
 
@@ -19,6 +19,7 @@ _STRINGS = (
     "consent_basis",
     "message_id",
     "comment",
+    "correction",
 )
 _OPTIONAL_STRINGS = ("author_kind", "author_name", "text", "finish_reason", "details")
 
@@ -73,6 +74,9 @@ def check_event(event: Event) -> None:
     _expect(event.position is None or _is_int(event.position, 32), "position must be a whole number")
     _expect(event.chunk is None or _is_int(event.chunk, 16), "chunk must be a small whole number")
     _expect(event.rating is None or _is_int(event.rating, 8), "rating must be a small whole number")
+    weight = event.weight
+    plain = isinstance(weight, int | float) and not isinstance(weight, bool) and 0 < weight < float("inf")
+    _expect(weight is None or plain, "weight must be a number above 0")
     if event.kind == "message":
         _expect(event.author_kind in AUTHOR_KINDS and bool(event.author_name), "a message needs its author")
         _expect(event.position is not None, "a message needs its position")
@@ -80,6 +84,12 @@ def check_event(event: Event) -> None:
     elif event.kind == "feedback":
         _expect(event.rating in (1, -1, None), "the rating of a feedback must be 1, -1 or null")
         _expect(bool(event.message_id), "a feedback needs the message_id of the reply it is about")
+    elif event.kind == "annotation" and event.message_id:
+        _expect(
+            len(event.reasons) == 1 and event.reasons[0] in LABELS,
+            f"the reasons of a message's annotation must be one of {', '.join(LABELS)}",
+        )
+        _expect(bool(event.author_name), "a message's annotation needs its rater as author_name")
     else:
         _expect(event.kind in KINDS, f"kind must be one of {', '.join(KINDS)}")
     _expect_unicode(event)

@@ -193,4 +193,7 @@ class _Cleaner:
     def _feedback(self, feedback: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
         if feedback is None:
             return None
-        return [{**one, "comment": self._text(one["comment"], one["person"])} for one in feedback]
+        return [
+            {**one, **{name: self._text(one[name], one["person"]) for name in ("comment", "correction")}}
+            for one in feedback
+        ]

@@ -83,7 +83,8 @@ def _release_message(row: dict[str, Any]) -> str:
 
 
 class ChatWriter(Writer):
-    """openai: `messages`, with `rating`, `reasons` and `comment` on rated replies; a file a split."""
+    """openai: `messages`, with `rating`, `reasons`, `comment` and `correction` on rated replies; a file a
+    split."""
 
     def write(self, rows: pa.Table) -> None:
         if self._view is not None:
@@ -112,7 +113,8 @@ def _chat_message(row: dict[str, Any]) -> dict[str, Any]:
     if len(ratings) == 1:  # people who contradict each other rated nothing together
         message["rating"] = ratings.pop()
         message["reasons"] = list(dict.fromkeys(reason for one in standing for reason in one["reasons"]))
-        message["comment"] = "\n".join(one["comment"] for one in standing if one["comment"])
+        for words in ("comment", "correction"):
+            message[words] = "\n".join(one[words] for one in standing if one[words])
     return {name: value for name, value in message.items() if value not in ([], "") or name == "content"}
 
 
@@ -130,7 +132,10 @@ def _chat_example(example: dict[str, Any]) -> dict[str, Any]:
 
 
 class PreferenceWriter(Writer):
-    """trl: `prompt, completion, label`, what its trainers of unpaired preferences take; a file a split."""
+    """trl: `prompt, completion, label`, what its trainers of unpaired preferences take; a file a split.
+
+    What somebody says that a reply should have been is a good completion beside it.
+    """
 
     leaves_out_unverified = False  # their replies are never labels of a view
 
@@ -142,13 +147,28 @@ class PreferenceWriter(Writer):
             )
 
     def write(self, rows: pa.Table) -> None:
+        better = _corrections(rows)
         for example in _examples(rows, self._view or VIEWS["bot"], self._left_out):
             if example["thumb"] is None:
                 self._left_out["no_thumb"] += 1
                 continue
-            completion = [{"role": "assistant", "content": example["label"]}]
-            line = {"prompt": _turns(example), "completion": completion, "label": example["thumb"] == 1}
-            self._line(f"{example['split']}.jsonl", _json(line))
+            labels = [(example["label"], example["thumb"] == 1)]
+            place = (example["conversation_id"], example["position"])
+            labels += [(words, True) for words in better.get(place, ())]
+            for words, label in labels:
+                completion = [{"role": "assistant", "content": words}]
+                line = {"prompt": _turns(example), "completion": completion, "label": label}
+                self._line(f"{example['split']}.jsonl", _json(line))
+
+
+def _corrections(rows: pa.Table) -> dict[tuple[str, int], list[str]]:
+    """(conversation, position) -> what people say should stand there."""
+    some = rows.filter(pc.is_valid(rows["feedback"])).select(["conversation_id", "position", "feedback"])
+    return {
+        (row["conversation_id"], row["position"]): said
+        for row in some.to_pylist()
+        if (said := [one["correction"] for one in row["feedback"] if one["correction"]])
+    }
 
 
 class ParquetWriter(Writer):
@@ -181,12 +201,13 @@ class ParquetWriter(Writer):
 
 
 def _events(rows: pa.Table) -> pa.Table:
-    """Messages with their chunk, and behind a message the feedback and the rating that stand."""
+    """Messages with their chunk, and behind a message the feedback, annotations and rating that stand."""
     names = [name for name in EVENT_SCHEMA.names if name != "commit_seq"]
     place = rows.column_names.index("chunk")
     rows = rows.set_column(place, "chunk", pa.array(chunks(rows), pa.int16()))
     kept = rows.select([*names, "split"])
     said = pc.or_(pc.is_valid(rows["feedback"]), pc.is_valid(rows["annotation"]))
+    said = pc.or_(said, pc.is_valid(rows["annotations"]))
     order = np.arange(len(rows)).tolist()
     made, places = list[dict[str, Any]](), list[int]()
     rated: set[str] = set()
@@ -195,6 +216,9 @@ def _events(rows: pa.Table) -> pa.Table:
         plain = {**{name: row[name] for name in (*names, "split")}, **_NO_MESSAGE}
         for one in row["feedback"] or []:
             made.append({**plain, **one, "kind": "feedback", "message_id": row["message_id"]})
+            places.append(where)
+        for one in row["annotations"] or []:
+            made.append({**plain, **_annotation(one), "message_id": row["message_id"]})
             places.append(where)
         if row["annotation"] is not None and row["conversation_id"] not in rated:
             rated.add(row["conversation_id"])
@@ -207,6 +231,11 @@ def _events(rows: pa.Table) -> pa.Table:
     return both.take(pa.array(np.argsort(np.array([*order, *places]), kind="stable")))
 
 
+def _annotation(one: dict[str, Any]) -> dict[str, Any]:
+    about = {"event_id": one["event_id"], "kind": "annotation", "reasons": [one["label"]]}
+    return {**about, "author_kind": "person", "author_name": one["rater"], "weight": one["weight"]}
+
+
 _NO_MESSAGE: dict[str, Any] = {
     "message_id": "",
     "position": None,
@@ -214,6 +243,7 @@ _NO_MESSAGE: dict[str, Any] = {
     "author_name": None,
     "text": None,
     "finish_reason": None,
+    "reasons": [],
     "details": None,
 }
 

@@ -14,7 +14,9 @@ from bb3x_ray.data.slices import Slice
 from bb3x_ray.schemas.learning import Scored
 
 # Why a bot turn teaches nothing, in the order in which they are looked at.
-Reason = Literal["judges_part", "not_ours", "taught_before", "empty", "not_scored", "score_error", "unsure"]
+Reason = Literal[
+    "judges_part", "not_ours", "taught_before", "empty", "not_scored", "score_error", "unsure", "unsafe"
+]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 TOO_MANY, UNFIT = "too_many_to_avoid", "cut_by_max_tokens"  # found later
 _TRAINED_ON = pa.array(["model", "external"])
@@ -165,6 +167,10 @@ def _outcomes(
         _IMITATE,
         np.where(good <= thresholds.avoid_below, _AVOID, REASONS.index("unsure")),
     )
+    unsafe = np.zeros(len(turns))
+    unsafe[has] = pc.fill_null(scored.turns["unsafe"], 0.0).to_numpy()[place[has]]
+    unwanted = (labels == _IMITATE) & (unsafe > scored.unsafe_above)
+    labels = np.where(unwanted, REASONS.index("unsafe"), labels)
     labels = np.where(failed, REASONS.index("score_error"), labels)
     labels = np.where(has, labels, REASONS.index("not_scored"))
     return np.where(outcome >= 0, outcome, labels), good, place

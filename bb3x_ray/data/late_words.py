@@ -1,4 +1,4 @@
-"""What stands by now of feedback and consent: what came after its message was pinned counts too."""
+"""What stands by now of feedback, annotations and consent: what came after a slice was pinned counts too."""
 
 from collections.abc import Mapping
 
@@ -7,9 +7,9 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from bb3x_ray.data.shard import empty
-from bb3x_ray.data.standing import SIDE_COLUMNS, Consent, standing_feedback
+from bb3x_ray.data.standing import SIDE_COLUMNS, Consent, standing_annotations, standing_feedback
 from bb3x_ray.data.table import open_table, scan
-from bb3x_ray.schemas.conversation import Feedback
+from bb3x_ray.schemas.conversation import Annotation, Feedback
 from bb3x_ray.storage import Storage
 
 
@@ -24,6 +24,19 @@ def feedback_upto(storage: Storage, upto_seq: int) -> Mapping[str, tuple[Feedbac
             Feedback(**{**one, "message_id": message_id, "reasons": tuple(one["reasons"])}) for one in said
         )
         for message_id, said in zip(ids.to_pylist(), standing.to_pylist(), strict=True)
+    }
+
+
+def annotations_upto(storage: Storage, upto_seq: int) -> Mapping[str, tuple[Annotation, ...]]:
+    """message id -> the latest annotation of each rater about it, committed up to `upto_seq`: the same answer
+    for ever."""
+    rows = _rows(storage, "annotation", upto_seq)
+    ids = pc.unique(rows["message_id"])
+    standing = standing_annotations(pa.chunked_array([ids]), rows)
+    return {
+        message_id: tuple(Annotation(message_id=message_id, **one) for one in said)
+        for message_id, said in zip(ids.to_pylist(), standing.to_pylist(), strict=True)
+        if said
     }
 
 

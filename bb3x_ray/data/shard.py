@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from bb3x_ray.data.damage import readable
 from bb3x_ray.data.in_order import Threads, threads
-from bb3x_ray.data.standing import SIDE_COLUMNS, with_standing
+from bb3x_ray.data.standing import ADDED, SIDE_COLUMNS, with_standing
 from bb3x_ray.schemas.event import EVENT_SCHEMA
 
 # Rows handled at once: their columns stay in the processor's caches.
@@ -117,7 +117,8 @@ def _whole(rows: pa.Table, shard: Shard) -> pa.Table:
     if side_kinds:
         here = rows.select(SIDE_COLUMNS).filter(pc.invert(is_message))
         messages = with_standing(messages, pa.concat_tables([here, shard.late]), side_kinds)
-    return messages.select([*shard.columns, *side_kinds])
+    added = (name for kind in side_kinds for name in ADDED[kind])
+    return messages.select([*shard.columns, *added])
 
 
 def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:

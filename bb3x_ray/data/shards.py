@@ -45,8 +45,8 @@ def shards(
     """Tables of whole conversations: a row a message, rows of a conversation together, by position.
 
     columns        of EVENT_SCHEMA
-    kinds          "feedback", "annotation" and "consent" beside "message" add the column of that name:
-                   what stands, wherever in the log it lies (see `standing.with_standing`)
+    kinds          "feedback", "annotation" and "consent" beside "message" add their columns: what stands,
+                   wherever in the log it lies (see `standing.with_standing`)
     table_version  read this version of the Delta table; None: the newest
 
     Of two messages at one position the later commit stands. No conversation comes twice. In memory are

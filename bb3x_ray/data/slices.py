@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import chain, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 
 from bb3x_ray.data.collect import SLICE_SCHEMA, NotTaken, Range, collect
 from bb3x_ray.data.deidentify import Deidentifier
-from bb3x_ray.schemas.conversation import Author, Conversation, Feedback, Message
+from bb3x_ray.schemas.conversation import Annotation, Author, Conversation, Feedback, Message
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.storage import Storage, read_json, write_json
 
@@ -70,13 +71,21 @@ class Slice:
             rated = table.filter(pc.is_valid(table["annotation"]))
             yield from zip(conversations_of(rated), rated["annotation"].to_pylist(), strict=True)
 
-    def rated(self, standing: Mapping[str, tuple[Feedback, ...]]) -> Iterator[Conversation]:
-        """The conversations with a message in `standing` (see `late_words`), whose feedback replaces what
-        was pinned."""
-        ids = pa.array(standing, pa.string())
+    def rated(
+        self,
+        standing: Mapping[str, tuple[Feedback, ...]],
+        annotations: Mapping[str, tuple[Annotation, ...]] | None = None,
+    ) -> Iterator[Conversation]:
+        """The conversations with a message in `standing` or `annotations` (see `late_words`), which replace
+        what was pinned. None: annotations stay as they were pinned."""
+        ids = pa.array({**standing, **(annotations or {})}, pa.string())
         for conversation in self.conversations(lambda table: _any_message_in(table, ids)):
-            said = (standing.get(message.message_id, ()) for message in conversation.messages)
-            yield replace(conversation, feedback=tuple(chain.from_iterable(said)))
+            messages = [message.message_id for message in conversation.messages]
+            feedback = chain.from_iterable(standing.get(one, ()) for one in messages)
+            labels = conversation.annotations
+            if annotations is not None:
+                labels = tuple(chain.from_iterable(annotations.get(one, ()) for one in messages))
+            yield replace(conversation, feedback=tuple(feedback), annotations=labels)
 
 
 def _any_message_in(table: pa.Table, ids: pa.Array) -> pa.Array:
@@ -194,7 +203,7 @@ class _Counts:
 
 def _cleaned(table: pa.Table, clean: Deidentifier) -> pa.Table:
     """Texts as they may leave the log: with the pseudonyms of who wrote them, or for whom a bot did."""
-    for column, words in (("messages", "text"), ("feedback", "comment")):
+    for column, words in (("messages", ["text"]), ("feedback", ["comment", "correction"])):
         lists = table[column].combine_chunks()
         said = lists.flatten()
         persons = table["person"].combine_chunks().take(pc.list_parent_indices(lists))
@@ -203,8 +212,12 @@ def _cleaned(table: pa.Table, clean: Deidentifier) -> pa.Table:
             persons = pc.if_else(is_person, said.field("author_name"), persons)
         else:
             persons = said.field("person")
-        texts, _ = clean.clean_column(said.field(words), persons)
-        parts = [texts if field.name == words else said.field(field.name) for field in said.type]
+        parts = [
+            clean.clean_column(said.field(field.name), persons)[0]
+            if field.name in words
+            else said.field(field.name)
+            for field in said.type
+        ]
         values = pa.StructArray.from_arrays(parts, fields=list(said.type))
         offsets = pc.subtract(lists.offsets, lists.offsets[0])
         made = pa.ListArray.from_arrays(offsets, values)
@@ -222,19 +235,28 @@ def info(storage: Storage, name: str) -> SliceInfo:
 
 
 def conversations_of(table: pa.Table) -> Iterator[Conversation]:
-    """The rows of a table of SLICE_SCHEMA."""
+    """The rows of a table of SLICE_SCHEMA; a slice that is older than a column reads as if it were empty."""
     authors: dict[tuple[str, str], Author] = {}
     columns = [_lists(table["messages"], name) for name in ("message_id", "text", "finish_reason")]
     kinds, names = (_lists(table["messages"], name) for name in ("author_kind", "author_name"))
+    marks = _marks(table["messages"])
     about = table.drop_columns(["messages", "annotation"]).to_pylist()
-    for row, ids, texts, reasons, kind, name in zip(about, *columns, kinds, names, strict=True):
+    for row, ids, texts, reasons, mark, kind, name in zip(about, *columns, marks, kinds, names, strict=True):
         of = [authors.setdefault(one, Author(*one)) for one in zip(kind, name, strict=True)]
         feedback = (Feedback(**{**one, "reasons": tuple(one["reasons"])}) for one in row.pop("feedback"))
-        messages = tuple(map(Message, ids, of, texts, reasons))
-        yield Conversation(**row, messages=messages, feedback=tuple(feedback))
+        annotations = (Annotation(**one) for one in row.pop("annotations", None) or ())
+        messages = tuple(map(Message, ids, of, texts, reasons, mark))
+        yield Conversation(**row, messages=messages, feedback=tuple(feedback), annotations=tuple(annotations))
 
 
-def _lists(messages: pa.ChunkedArray, name: str) -> Iterator[list[str]]:
+def _marks(messages: pa.ChunkedArray) -> Iterator[list[bool]]:
+    """`is_feedback`, a list a conversation."""
+    if messages.type.value_type.get_field_index("is_feedback") >= 0:
+        return _lists(messages, "is_feedback")
+    return ([False] * size for size in pc.list_value_length(messages).to_pylist())
+
+
+def _lists(messages: pa.ChunkedArray, name: str) -> Iterator[list[Any]]:
     """A field of the messages, a list a conversation."""
     lists = messages.combine_chunks()
     values = lists.flatten().field(name).to_pylist()

@@ -1,11 +1,12 @@
 """What stands of what was said about messages and conversations: the latest word counts.
 
 Feedback is one person's: the latest of each person stands, and one that was taken back does not.
-An annotation is about the conversation: the latest of all stands. So does the latest consent, be it about
-the conversation or about EVERYTHING that its person ever said.
+An annotation of a message is one rater's: the latest of each stands. One without a message is about the
+conversation: the latest of all stands. So does the latest consent, be it about the conversation or about
+EVERYTHING that its person ever said.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +27,12 @@ SIDE_COLUMNS = [
     "person",
     "consent_basis",
     "message_id",
+    "author_name",
     "rating",
     "reasons",
     "comment",
+    "correction",
+    "weight",
 ]
 FEEDBACK = pa.struct(
     [
@@ -37,54 +41,88 @@ FEEDBACK = pa.struct(
         ("rating", pa.int8()),
         ("reasons", pa.list_(pa.string())),
         ("comment", pa.string()),
+        ("correction", pa.string()),
     ]
 )
+ANNOTATION = pa.struct(
+    [
+        ("event_id", pa.string()),
+        ("rater", pa.string()),
+        ("label", pa.string()),
+        ("weight", pa.float64()),
+    ]
+)
+# The columns that a kind adds to messages.
+ADDED = {"feedback": ("feedback",), "annotation": ("annotation", "annotations"), "consent": ("consent",)}
 
 _IN_TIME = [("at", "ascending"), ("commit_seq", "ascending")]
 
 
 def with_standing(messages: pa.Table, side: pa.Table, kinds: Sequence[str]) -> pa.Table:
-    """`messages` (with conversation_id, person and message_id) with a column for each of `kinds`.
+    """`messages` (with conversation_id, person and message_id) with the columns that `kinds` add (ADDED).
 
-    side        rows of SIDE_COLUMNS, in any order; those about other messages are left alone
-    feedback    list of FEEDBACK structs; null where nobody ever said anything, [] where all was taken back
-    annotation  1 to 5, or null: the conversation's standing rating, the same in each of its rows
-    consent     the consent basis that came as an event of its own, or null
+    side         rows of SIDE_COLUMNS, in any order; those about other messages are left alone
+    feedback     list of FEEDBACK structs; null where nobody ever said anything, [] where all was taken back
+    annotation   1 to 5, or null: the conversation's standing rating, the same in each of its rows
+    annotations  list of ANNOTATION structs; null where nobody annotated the message
+    consent      the consent basis that came as an event of its own, or null
     """
     for kind in kinds:
         rows = side.filter(pc.equal(side["kind"], kind))
         if kind == "feedback":
-            column = standing_feedback(messages["message_id"], rows)
+            columns = [standing_feedback(messages["message_id"], rows)]
         elif kind == "annotation":
-            column = _annotation(messages["conversation_id"], rows)
+            columns = [
+                _annotation(messages["conversation_id"], rows),
+                standing_annotations(messages["message_id"], rows),
+            ]
         else:
-            column = _consent(messages, rows)
-        messages = messages.append_column(kind, column)
+            columns = [_consent(messages, rows)]
+        for name, column in zip(ADDED[kind], columns, strict=True):
+            messages = messages.append_column(name, column)
     return messages
 
 
 def standing_feedback(message_ids: pa.ChunkedArray, rows: pa.Table) -> pa.Array:
     """The column `feedback` of `with_standing`. `rows`: feedback with SIDE_COLUMNS, in any order."""
+    about = _latest(message_ids, rows, "person")
+    return _lists(len(message_ids), about, pc.is_valid(about["rating"]), _feedback_structs)
+
+
+def standing_annotations(message_ids: pa.ChunkedArray, rows: pa.Table) -> pa.Array:
+    """The column `annotations` of `with_standing`. `rows`: annotations with SIDE_COLUMNS, in any order."""
+    rows = rows.filter(pc.not_equal(rows["message_id"], ""))  # the others are about whole conversations
+    about = _latest(message_ids, rows, "author_name")
+    return _lists(len(message_ids), about, pc.is_valid(about["message_id"]), _annotation_structs)
+
+
+def _latest(message_ids: pa.ChunkedArray, rows: pa.Table, who: str) -> pa.Table:
+    """The latest row of each (message, `who`) with its `place` in `message_ids`, by place and commit_seq."""
     place = _places(message_ids, rows["message_id"])
-    if place.null_count == len(rows):
-        return pa.nulls(len(message_ids), pa.list_(FEEDBACK))
     about = rows.append_column("place", place).filter(pc.is_valid(place)).sort_by(_IN_TIME)
-    of_person = about["person"].combine_chunks().dictionary_encode()
-    about_what = about["place"].to_numpy().astype(np.int64) * len(of_person.dictionary) + of_person.indices
+    if not len(about):
+        return about
+    of_whom = about[who].combine_chunks().dictionary_encode()
+    about_what = about["place"].to_numpy().astype(np.int64) * len(of_whom.dictionary) + of_whom.indices
     _, latest = np.unique(about_what[::-1], return_index=True)
     about = about.take(pa.array(len(about) - 1 - latest))
-    about = about.sort_by([("place", "ascending"), ("commit_seq", "ascending")]).combine_chunks()
-    stands = pc.is_valid(about["rating"]).to_numpy()
+    return about.sort_by([("place", "ascending"), ("commit_seq", "ascending")])
+
+
+def _lists(
+    size: int, about: pa.Table, stands: pa.ChunkedArray, structs: Callable[[pa.Table], pa.StructArray]
+) -> pa.Array:
+    """[size] lists of `structs` of the rows of `about` (see `_latest`) that stand; null where none is."""
+    values = structs(about.filter(stands).combine_chunks())
+    if not len(about):
+        return pa.nulls(size, pa.list_(values.type))
     places = about["place"].to_numpy()
-    spoken = np.zeros(len(message_ids), dtype=bool)
+    spoken = np.zeros(size, dtype=bool)
     spoken[places] = True
-    count = np.bincount(places[stands], minlength=len(message_ids))
+    count = np.bincount(places[stands.to_numpy()], minlength=size)
     offsets = np.concatenate([[0], np.cumsum(count)]).astype(np.int32)
     return pa.ListArray.from_arrays(
-        pa.array(offsets),
-        _structs(about.filter(pa.array(stands))),
-        type=pa.list_(FEEDBACK),
-        mask=pa.array(~spoken),
+        pa.array(offsets), values, type=pa.list_(values.type), mask=pa.array(~spoken)
     )
 
 
@@ -99,19 +137,32 @@ def _places(ids: pa.ChunkedArray, wanted: pa.ChunkedArray) -> pa.Array:
     return pa.array(found, mask=found < 0)
 
 
-def _structs(rows: pa.Table) -> pa.StructArray:
-    """[N] FEEDBACK; no reasons are [], no comment is ""."""
-    columns = {name: rows[name].combine_chunks() for name in FEEDBACK.names}
+def _annotation_structs(rows: pa.Table) -> pa.StructArray:
+    """[N] ANNOTATION; the label is the only one of the row's reasons, no weight is 1."""
+    label, weight = pc.list_element(rows["reasons"], 0), pc.fill_null(rows["weight"], 1.0)
+    columns = [rows["event_id"], rows["author_name"], label, weight]
+    return pa.StructArray.from_arrays([_one(column) for column in columns], fields=list(ANNOTATION))
+
+
+def _one(column: pa.ChunkedArray) -> pa.Array:
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+
+
+def _feedback_structs(rows: pa.Table) -> pa.StructArray:
+    """[N] FEEDBACK; no reasons are [], no comment and no correction are ""."""
+    columns = {name: _one(rows[name]) for name in FEEDBACK.names}
     reasons = columns["reasons"]
     sizes = pc.fill_null(pc.list_value_length(reasons), 0).to_numpy()
     columns["reasons"] = pa.ListArray.from_arrays(
         pa.array(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)), reasons.flatten()
     )
-    columns["comment"] = pc.fill_null(columns["comment"], "")
+    for words in ("comment", "correction"):
+        columns[words] = pc.fill_null(columns[words], "")
     return pa.StructArray.from_arrays(list(columns.values()), fields=list(FEEDBACK))
 
 
 def _annotation(conversation_ids: pa.ChunkedArray, rows: pa.Table) -> pa.Array:
+    rows = rows.filter(pc.equal(rows["message_id"], ""))
     if not len(rows):
         return pa.nulls(len(conversation_ids), pa.int8())
     latest = {row["conversation_id"]: row["rating"] for row in _oldest_first(rows)}

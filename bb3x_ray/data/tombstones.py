@@ -54,17 +54,21 @@ class Tombstones:
 
     def covers(self, event: Event) -> bool:
         """Whether this was said before its person was erased."""
-        stone = self.of(event.person) if self._stones else None
-        return stone is not None and event.at <= stone.at
+        stones = [self.of(one) for one in _about(event)] if self._stones else []
+        return any(stone is not None and event.at <= stone.at for stone in stones)
 
     def cover_rows(self, rows: pa.Table) -> np.ndarray:
-        """[N] bool: the same of rows with `person` and `at`."""
+        """[N] bool: the same of rows of EVENT_SCHEMA."""
         covered = np.zeros(len(rows), dtype=bool)
-        for person in pc.unique(rows["person"]).to_pylist() if self._stones else ():
-            stone = self.of(person or "")
-            if stone is not None:
-                theirs = pc.and_(pc.equal(rows["person"], person), pc.less_equal(rows["at"], stone.at))
-                covered |= theirs.to_numpy(zero_copy_only=False)
+        if not self._stones:
+            return covered
+        rater = pc.if_else(pc.equal(rows["kind"], "annotation"), rows["author_name"], None)
+        for column in (rows["person"], rater):
+            for person in pc.unique(column).to_pylist():
+                stone = self.of(person or "")
+                if stone is not None:
+                    theirs = pc.and_(pc.equal(column, person), pc.less_equal(rows["at"], stone.at))
+                    covered |= pc.fill_null(theirs, False).to_numpy(zero_copy_only=False)
         return covered
 
     def covers_line(self, line: bytes) -> bool:
@@ -83,6 +87,11 @@ class Tombstones:
     def put(self, stone: Tombstone) -> None:
         write_json(self._storage.path(FOLDER, f"{stone.person}.json"), asdict(stone))
         self._stones[stone.person] = stone
+
+
+def _about(event: Event) -> list[str]:
+    """Whose event it is: the conversation's person's, and a rater's."""
+    return [event.person, *([event.author_name or ""] if event.kind == "annotation" else [])]
 
 
 def digest(person: str) -> str:

@@ -62,11 +62,14 @@ class TrainingRows:
     max_tokens: int
 
     def __call__(self, group: int) -> RowsOfGroup:
+        return self.rows_of(self._labelled(group))
+
+    def rows_of(self, labelled: Iterator[tuple[Conversation, Marks]]) -> RowsOfGroup:
+        """The rows of conversations with marks on their messages."""
         tokenizer = _tokenizer(self.tokenizer)
         rows: list[Row] = []
         turns: Counter[Label] = Counter()
         unfit = 0
-        labelled = self._labelled(group)
         while some := list(islice(labelled, _AT_ONCE)):
             known = known_words(
                 tokenizer, (m.text for conversation, _ in some for m in conversation.messages)

@@ -9,6 +9,7 @@ import numpy as np
 
 from bb3x_ray.config import EvaluateConfig, GateConfig
 from bb3x_ray.evaluate.compare import Comparison, Floats, draws, equal_length_gain, paired_difference
+from bb3x_ray.evaluate.judge import agreement
 from bb3x_ray.evaluate.judged import SetJudged
 from bb3x_ray.evaluate.numbers import nulls_above_humans, plain, set_numbers
 from bb3x_ray.schemas.learning import Gate, Interval, Verdict
@@ -147,6 +148,7 @@ def verdict(
     words = (
         _invalid_words(candidate, above) if above else _words(candidate, champion, gates, gain, numbers["B"])
     )
+    words = f"{words} {agreement(judge_report or {})}".strip()
     return Verdict(candidate, champion, passed, tuple(gates), plain(numbers), judge_version, words)
 
 

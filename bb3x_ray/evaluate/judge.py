@@ -4,9 +4,10 @@ It is trained on judgements of a panel that takes no part in training, over conv
 adversarial messages of the judge's own part (law 11). Its unsafe detector is not the serving filter.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -62,6 +63,17 @@ def train_judge(panel: Sequence[Judgement], encoder: Encoder, seed: int) -> Judg
     )
     good.report = {"panel": float(len(panel)), **good_report, **unsafe_report}
     return Judge(good, unsafe, good.report)
+
+
+def agreement(report: Mapping[str, Any]) -> str:
+    """How far a judge agrees with labels that it did not see, in words; "" where nothing is known of it."""
+    if "good_auroc" not in report:
+        return ""
+    whose = "of the simulated panel" if report.get("simulated") else "of people"
+    return (
+        f"The judge agrees with {report['good_held_out']:.0f} held-out labels {whose} by AUROC "
+        f"{report['good_auroc']:.2f}, balanced accuracy {report['good_balanced_accuracy']:.2f}."
+    )
 
 
 def _learn(

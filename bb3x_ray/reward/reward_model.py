@@ -1,182 +1,145 @@
-"""The reward model: P(a trusted person likes this reply), learned from the thumbs of trusted people."""
+"""The reward model: P(a trusted person likes this reply), from what trusted people said of replies."""
 
 import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 
-from bb3x_ray.classify.bag_of_words import BagOfWords, Logistic
+from bb3x_ray.classify.bag_of_words import BagOfWords
 from bb3x_ray.classify.encoder import Encoder
-from bb3x_ray.classify.pair_logistic import PairLogistic, features
-from bb3x_ray.classify.pairs import Pair, auroc, balanced_accuracy
+from bb3x_ray.classify.pair_logistic import PairLogistic, calibrate, cross_fit, features
+from bb3x_ray.classify.pair_model import PairModel
+from bb3x_ray.classify.pair_transformer import PairTransformer, Schedule, Share
+from bb3x_ray.classify.pairs import without_hindsight
 from bb3x_ray.config import RewardConfig
-from bb3x_ray.reward.signals import Signal
-from bb3x_ray.reward.trust import Trust
+from bb3x_ray.reward.examples import Example
+from bb3x_ray.reward.reward_report import measured
 from bb3x_ray.schemas.errors import UserError
 
-MIN_THUMBS = 8
+MIN_LABELS = 8
 FOLDS = 4
-RESAMPLES = 200
+# Examples that the bag of words, which is only there to be beaten, learns from: its rows are dense.
+_MOST_WORDS = 20_000
 
 
 def train_reward(
-    signals: Sequence[Signal],
-    trust: Trust,
-    encoder: Encoder,
+    examples: Sequence[Example],
     config: RewardConfig,
     seed: int,
-    weak: Sequence[Pair] = (),
-) -> tuple[PairLogistic, dict[str, float]]:
-    """A classifier of trusted thumbs, and a report on people whom its fold models did not see.
+    encoder: Encoder | None = None,
+    share: Share | None = None,
+) -> tuple[PairModel, dict[str, float]]:
+    """A classifier of replies, with hindsight and without, and a report on people whom the measured models
+    did not see (see reward_report): a head is measured in folds, a whole backbone on a quarter left out.
 
-    Thumbs on replies that the length limit broke off are left out where there are enough others: they say
-    that nobody likes half a sentence, and of what the model said, nothing.
+    encoder   of the head; None where the whole backbone learns (config.learn)
+    share     this worker's, where several learn the whole backbone together
 
-    weak   pairs of little weight to learn from as well (see signals.weak_pairs); never validated on
+    Replies that the length limit broke off are left out where there are enough others: what is said of them
+    says that nobody likes half a sentence, and of what the model said, nothing.
 
-    Raises UserError for fewer than 8 trusted thumbs, or when they all point one way.
+    Raises UserError for fewer than 8 labels, or when they all point one way.
     """
-    trusted = _whole([s for s in signals if s.person not in trust.distrusted])
-    _check(trusted)
-    pairs = [Pair(s.context, s.reply, float(s.label)) for s in trusted]
-    report, temperature = _validate(trusted, pairs, list(weak), encoder, config.l2, seed)
-    model = PairLogistic.fit([*pairs, *weak], encoder, config.l2)
-    model.temperature = temperature
-    model.report = {**report, "temperature": temperature}
-    return model, model.report
+    chosen = _whole(examples)
+    check(chosen)
+    fold = _person_folds(chosen, seed)
+    if encoder is None:
+        return _whole_backbone(chosen, fold, config, seed, share or Share())
+    return _head(chosen, fold, config, seed, encoder)
 
 
-def reward_card(report: dict[str, float], version: str = "") -> str:
-    """The model card of a reward model, in Markdown, from `train_reward`'s report."""
-    measured = "\n".join(
-        f"| {words} | {report[key]:.3f} |" for key, words in _MEASURED.items() if key in report
-    )
-    return f"""# Reward model {version}
-
-P(a trusted person gives a thumb up), for a bot's reply and the two turns before it. Logistic regression
-on a frozen sentence encoder's embeddings and on surface features, calibrated by a temperature.
-
-Trained on {report["thumbs"]:.0f} thumbs ({report["thumbs_up"]:.0f} up) of {report["people"]:.0f} people who
-are not distrusted, and {report["weak_pairs"]:.0f} replies with only their conversation's rating.
-
-Measured on {report["validated"]:.0f} thumbs of people whom the measured models did not see. These
-numbers are too low, as the thumbs are noisy themselves, and too high, as the thumbs of people who disagreed
-with such models (the distrusted) are left out.
-
-| | |
-|---|---|
-{measured}
-
-Use it to choose what a chat model learns from, never to judge that model afterwards: whoever trains on a
-score games it.
-"""
-
-
-_MEASURED = {
-    "auroc": "AUROC",
-    "auroc_se": "its standard error (bootstrap over people)",
-    "balanced_accuracy": "balanced accuracy",
-    "auroc_words": "AUROC of a bag of words, same folds",
-    "auroc_length": "AUROC of reply length alone",
-}
-
-
-def _whole(trusted: list[Signal]) -> list[Signal]:
-    whole = [s for s in trusted if not s.cut_off]
-    up = sum(s.label for s in whole)
-    return whole if len(whole) >= MIN_THUMBS and 0 < up < len(whole) else trusted
-
-
-def _check(trusted: Sequence[Signal]) -> None:
-    up = sum(s.label for s in trusted)
-    if len(trusted) < MIN_THUMBS:
+def check(examples: Sequence[Example]) -> None:
+    """Raises UserError for examples that nothing can be learned from, with the cure."""
+    labels = [e.label for e in examples if e.label is not None]
+    cure = "let more people talk (talk.helpers, talk.thumb_rate), or ingest rated conversations."
+    if len(labels) < MIN_LABELS:
         raise UserError(
-            f"only {len(trusted)} thumbs of trusted people, {MIN_THUMBS} are needed to train a reward model: "
-            "let more people talk (talk.helpers, talk.thumb_rate), or ingest rated conversations."
+            f"only {len(labels)} replies were rated by trusted people or annotated, {MIN_LABELS} are needed "
+            f"to train a reward model: {cure}"
         )
-    if up in (0, len(trusted)):
+    if sum(labels) in (0, len(labels)):
         raise UserError(
-            f"all {len(trusted)} thumbs of trusted people point {'up' if up else 'down'}, so there is "
-            "nothing to tell apart: let more people talk (talk.helpers), or ingest rated conversations."
+            f"all {len(labels)} labels of trusted people and annotators point "
+            f"{'up' if labels[0] else 'down'}, so there is nothing to tell apart: {cure}"
         )
 
 
-def _validate(
-    signals: Sequence[Signal],
-    pairs: Sequence[Pair],
-    weak: list[Pair],
-    encoder: Encoder,
-    l2: float,
-    seed: int,
-) -> tuple[dict[str, float], float]:
-    """(report, temperature) by folds over people: every thumb is predicted by a model that never saw its
-    person."""
-    fold = _person_folds(signals, seed)
-    model_p, words_p = np.full(len(pairs), np.nan), np.full(len(pairs), np.nan)
-    everything = [*pairs, *weak]
-    x = features(everything, encoder)  # once: embedding costs far more than fitting
-    y, w = (np.array([getattr(pair, name) for pair in everything]) for name in ("label", "weight"))
-    for held_out in np.unique(fold):
-        test = np.flatnonzero(fold == held_out)
-        rest = np.setdiff1d(np.arange(len(everything)), test)
-        if len(rest) > len(weak):
-            model_p[test] = Logistic.fit(x[rest], y[rest], w[rest], l2).predict(x[test])
-            words = BagOfWords.fit([everything[i] for i in rest.tolist()])
-            words_p[test] = words.predict([everything[i] for i in test.tolist()])
-    counts = {
-        "thumbs": float(len(signals)),
-        "thumbs_up": float(sum(s.label for s in signals)),
-        "people": float(len({s.person for s in signals})),
-        "weak_pairs": float(len(weak)),
-    }
+def _head(
+    examples: Sequence[Example], fold: np.ndarray, config: RewardConfig, seed: int, encoder: Encoder
+) -> tuple[PairModel, dict[str, float]]:
+    pairs = [e.pair for e in examples]
+    x = features(pairs, encoder)  # once: embedding costs far more than fitting
     labels = np.array([pair.label for pair in pairs])
-    return {**counts, **_measure(signals, model_p, words_p, seed)}, _temperature(model_p, labels)
+    weights = np.array([e.pair.weight * e.teaches for e in examples])
+    late, fresh = cross_fit(x, labels, weights, fold, config.l2)
+    rows = np.flatnonzero(weights > 0)
+    model = PairLogistic.fit_rows(x[rows], [pairs[i] for i in rows.tolist()], encoder, config.l2)
+    return model, _report(model, examples, late, fresh, fold, np.unique(fold[fold >= 0]), seed)
 
 
-def _temperature(p: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature with the lowest cross-entropy on held-out predictions; 1 or more, since few thumbs
-    make a model too sure of itself, never too modest."""
-    seen = ~np.isnan(p)
-    if not seen.any():
-        return 1.0
-    p = np.clip(p[seen], 1e-6, 1 - 1e-6)
-    grid = np.geomspace(1, 10, 41)
-    scaled = 1 / (1 + np.exp(-np.log(p / (1 - p))[None] / grid[:, None]))
-    return float(grid[np.where(labels[seen] > 0.5, -np.log(scaled), -np.log1p(-scaled)).sum(1).argmin()])
+def _whole_backbone(
+    examples: Sequence[Example], fold: np.ndarray, config: RewardConfig, seed: int, share: Share
+) -> tuple[PairModel, dict[str, float]]:
+    """Folds would cost as many trainings: one of them is left out, and that is all that is measured."""
+    model = PairTransformer.start(config.encoder, config.max_tokens, seed)
+    schedule = Schedule(config.epochs, config.lr, config.batch, seed)
+    model.learn(
+        [e.pair for e, f in zip(examples, fold, strict=True) if f != 0 and e.teaches], schedule, share
+    )
+    late, fresh = np.full(len(examples), np.nan), np.full(len(examples), np.nan)
+    held = np.flatnonzero(fold == 0)
+    pairs = [examples[i].pair for i in held.tolist()]
+    late[held], fresh[held] = model.logits(pairs), model.logits([without_hindsight(pair) for pair in pairs])
+    return model, _report(model, examples, late, fresh, fold, np.array([0]), seed)
 
 
-def _measure(
-    signals: Sequence[Signal], model_p: np.ndarray, words_p: np.ndarray, seed: int
+def _report(
+    model: PairModel,
+    examples: Sequence[Example],
+    late: np.ndarray,
+    fresh: np.ndarray,
+    fold: np.ndarray,
+    held: np.ndarray,
+    seed: int,
 ) -> dict[str, float]:
-    seen = np.flatnonzero(~np.isnan(model_p)).tolist()
-    if not seen:
-        return {"validated": 0.0}
-    labels = np.array([signals[i].label for i in seen], np.float64)
-    lengths = np.array([len(signals[i].reply.split()) for i in seen], np.float64)
-    return {
-        "validated": float(len(seen)),
-        "auroc": auroc(model_p[seen], labels),
-        "auroc_se": _standard_error([signals[i].person for i in seen], model_p[seen], labels, seed),
-        "balanced_accuracy": balanced_accuracy(model_p[seen], labels),
-        "auroc_words": auroc(words_p[seen], labels),
-        "auroc_length": max(auroc(lengths, labels), auroc(-lengths, labels)),
-    }
+    """Calibrate `model` by held-out logits, and tell how good these are."""
+    rows = np.flatnonzero([e.label is not None for e in examples])
+    own = [examples[i] for i in rows.tolist()]
+    labels = np.array([e.label for e in own], np.float64)
+    model.calibrations = calibrate(late[rows], fresh[rows], labels, np.ones(len(rows)))
+    views = {"": model.calibrations.hindsight(late[rows]), "_fresh": model.calibrations.fresh(fresh[rows])}
+    report = measured(own, views, seed, _words(examples, fold, held)[rows])
+    report["examples"] = float(sum(e.teaches for e in examples))
+    calibrations = model.calibrations
+    for name, one in (("hindsight", calibrations.hindsight), ("fresh", calibrations.fresh)):
+        report |= {f"temperature_{name}": one.temperature, f"shift_{name}": one.shift}
+    model.report = report
+    return report
 
 
-def _standard_error(people: Sequence[str], p: np.ndarray, labels: np.ndarray, seed: int) -> float:
-    """Of the AUROC, by a bootstrap over people: thumbs of one person are not independent."""
-    own = [np.flatnonzero(np.array(people) == person) for person in sorted(set(people))]
-    random = np.random.default_rng(seed)
-    drawn = (
-        np.concatenate([own[i] for i in random.integers(len(own), size=len(own))]) for _ in range(RESAMPLES)
-    )
-    return float(np.std([auroc(p[index], labels[index]) for index in drawn]))
+def _words(examples: Sequence[Example], fold: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """p [N] of a bag of words, learned from what the folds beside each of `held` teach: to be beaten."""
+    p = np.full(len(examples), np.nan)
+    teaches = np.array([e.teaches and e.pair.weight > 0 for e in examples])
+    for one in held.tolist():
+        test, rest = np.flatnonzero(fold == one).tolist(), np.flatnonzero((fold != one) & teaches)
+        if len(rest):
+            every = -(-len(rest) // _MOST_WORDS)
+            model = BagOfWords.fit([examples[i].pair for i in rest[::every].tolist()])
+            p[test] = model.predict([examples[i].pair for i in test])
+    return p
 
 
-def _person_folds(signals: Sequence[Signal], seed: int) -> np.ndarray:
-    """[N] fold of each signal; a person is in one fold, and folds have about equally many people."""
-    people = sorted(
-        {s.person for s in signals}, key=lambda p: hashlib.sha256(f"{seed}:{p}".encode()).digest()
-    )
+def _whole(examples: Sequence[Example]) -> list[Example]:
+    whole = [e for e in examples if not e.cut_off]
+    labels = [e.label for e in whole if e.label is not None]
+    return whole if len(labels) >= MIN_LABELS and 0 < sum(labels) < len(labels) else list(examples)
+
+
+def _person_folds(examples: Sequence[Example], seed: int) -> np.ndarray:
+    """[N] fold of each example, −1 of people who are not measured; a person is in one fold, and folds have
+    about equally many people."""
+    measured_people = {e.person for e in examples if e.label is not None}
+    people = sorted(measured_people, key=lambda p: hashlib.sha256(f"{seed}:{p}".encode()).digest())
     home = {person: place % FOLDS for place, person in enumerate(people)}
-    return np.array([home[s.person] for s in signals])
+    return np.array([home.get(e.person, -1) for e in examples])

@@ -9,14 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bb3x_ray.classify.pairs import Pair
-from bb3x_ray.reward.turns import with_thumb
+from bb3x_ray.reward.turns import with_evidence
 from bb3x_ray.schemas.learning import SCORED_SCHEMA
 
 # Of a bucket, at most: enough that texts are padded to texts of their length, few enough to lose few by a
 # crash; of few turns so few that they make `_BUCKETS`, for several actors to share.
 ROWS = 512
 _FEWEST, _BUCKETS = 32, 16
-_COPIED = ("conversation_id", "message_id", "person", "trusted")
+_COPIED = ("conversation_id", "message_id", "person", "rating", "trusted")
 _GOOD, _FRESH, _UNSAFE, _UNSAFE_HEARD = range(4)
 
 # (context, reply) [N] -> P(the reply is unsafe) [N]; a message is the reply in an empty context
@@ -60,13 +60,11 @@ class RowScorer:
         values, errors = self._values_and_errors(
             *(_texts(turns[name]) for name in ("context", "reply", "after"))
         )
-        ratings = [
-            rating if trusted else None
-            for rating, trusted in zip(turns["rating"].to_pylist(), turns["trusted"].to_pylist(), strict=True)
-        ]
         good = [
-            score if error else with_thumb(score, rating, self._model.base_rate)
-            for score, error, rating in zip(values[:, _GOOD].tolist(), errors, ratings, strict=True)
+            score if error else with_evidence(score, evidence, self._model.base_rate)
+            for score, error, evidence in zip(
+                values[:, _GOOD].tolist(), errors, turns["evidence"].to_pylist(), strict=True
+            )
         ]
         columns = {name: turns[name] for name in _COPIED}
         columns |= {
@@ -74,7 +72,6 @@ class RowScorer:
             "fresh": pa.array(values[:, _FRESH]),
             "unsafe": pa.array(values[:, _UNSAFE], from_pandas=True),  # NaN becomes null
             "unsafe_heard": pa.array(values[:, _UNSAFE_HEARD], from_pandas=True),
-            "rating": pa.array(ratings, pa.int8()),
             "error": pa.array(errors, pa.string()),
             "reward_version": pa.array([self._version] * len(turns), pa.string()),
         }

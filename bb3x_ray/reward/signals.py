@@ -3,10 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.schemas.conversation import Conversation, Message
 
-WEAK = 0.2  # weight of a turn whose label is only its conversation's annotation
+TURNS = 16  # of the context
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +13,7 @@ class Signal:
     """One thumb: `label` is 1 for up and 0 for down. `cut_off`: the length limit broke the reply off.
 
     after   what the person said next, "" for nothing any more (see `after_text`)
+    reasons what the person gave as reasons for the thumb, mostly none
     """
 
     conversation_id: str
@@ -24,29 +24,38 @@ class Signal:
     label: int
     cut_off: bool = False
     after: str = ""
+    reasons: tuple[str, ...] = ()
 
 
 def after_text(conversation: Conversation, index: int) -> str:
-    """What the person said between message `index` and the bot's next one, as one line; "" for nothing."""
+    """What the person said between message `index` and the bot's next one, as one line; "" for nothing.
+
+    An answer to "what went wrong?" is feedback, which no reply ever gets unless a thumb asked for it: seen
+    here, it would give the label away.
+    """
     said = []
     for message in conversation.messages[index + 1 :]:
         if message.author.is_bot:
             break
-        said.append(message.text)
+        if not message.is_feedback:
+            said.append(message.text)
     return " ".join(" ".join(said).split())
 
 
 def context_text(before: Sequence[Message]) -> str:
-    """The last two turns before a reply, *newest first*, one a line; "" at the start of a conversation.
+    """The last turns before a reply, *newest first*, one a line; "" at the start of a conversation.
 
-    Newest first, because encoders cut long texts at their end, and what a reply answers matters most.
-    Neighbouring messages of one side are one turn.
+    Newest first, because encoders cut long texts at their end, and what a reply answers matters most. So many
+    turns, because a bot repeats itself. Neighbouring messages of one side are one turn; the first line is the
+    person's, empty when the bot spoke last, so that lines tell whose they are.
     """
     turns: list[list[str]] = []
     side: bool | None = None
     for message in reversed(before):
         if message.author.is_person != side:
-            if len(turns) == 2:
+            if side is None and not message.author.is_person:
+                turns.append([])
+            if len(turns) == TURNS:
                 break
             side = message.author.is_person
             turns.append([])
@@ -60,6 +69,10 @@ def thumbs_of(conversation: Conversation) -> dict[str, int]:
     return {message_id: rating for message_id, rating in latest.items() if rating is not None}
 
 
+def _reasons_of(conversation: Conversation) -> dict[str, tuple[str, ...]]:
+    return {f.message_id: f.reasons for f in conversation.feedback if f.person == conversation.person}
+
+
 def signals_of(conversations: Iterable[Conversation]) -> list[Signal]:
     """Every reply of a model or an ingested bot with a standing thumb of the conversation's person.
 
@@ -69,7 +82,7 @@ def signals_of(conversations: Iterable[Conversation]) -> list[Signal]:
     """
     signals: dict[str, Signal] = {}
     for conversation in conversations:
-        thumbs = thumbs_of(conversation)
+        thumbs, reasons = thumbs_of(conversation), _reasons_of(conversation)
         for index, message in enumerate(conversation.messages):
             rating = thumbs.get(message.message_id)
             signals.pop(message.message_id, None)
@@ -84,22 +97,6 @@ def signals_of(conversations: Iterable[Conversation]) -> list[Signal]:
                 int(rating > 0),
                 message.finish_reason == "length",
                 after_text(conversation, index),
+                reasons[message.message_id],
             )
     return list(signals.values())
-
-
-def weak_pairs(conversations: Iterable[tuple[Conversation, int]], distrusted: frozenset[str]) -> list[Pair]:
-    """Replies without a thumb in conversations that were rated as a whole, as pairs of little weight.
-
-    conversations   each with its rating, 1 to 5; 4 and 5 make good replies, 1 and 2 bad ones, 3 none
-    """
-    pairs = []
-    for conversation, rating in conversations:
-        if rating == 3 or conversation.person in distrusted:
-            continue
-        thumbs = thumbs_of(conversation)
-        for index, message in enumerate(conversation.messages):
-            if message.author.can_be_trained_on and message.text and message.message_id not in thumbs:
-                context = context_text(conversation.context_of(index))
-                pairs.append(Pair(context, message.text, float(rating > 3), WEAK))
-    return pairs

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bb3x_ray.classify.encoder import load_encoder
-from bb3x_ray.classify.pair_logistic import PairLogistic
+from bb3x_ray.classify.pair_model import load_pair_model
 from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.config import CurateConfig
 
@@ -16,7 +15,7 @@ Exchange = tuple[str, str]
 
 
 def rank_exchanges(
-    exchanges: Sequence[Exchange], config: CurateConfig, reward_folder: Path, encoder_source: str, seed: int
+    exchanges: Sequence[Exchange], config: CurateConfig, reward_folder: Path, seed: int
 ) -> list[Exchange]:
     """`exchanges`, best first; in an order by chance where `config.human_candidates` is 0."""
     ranked = list(exchanges)
@@ -24,7 +23,7 @@ def rank_exchanges(
     if not config.human_candidates:
         return ranked
     ranked = ranked[: config.human_candidates]
-    model = PairLogistic.load(reward_folder, load_encoder(encoder_source))
+    model = load_pair_model(reward_folder)
     good = model.predict([Pair(said, reply) for said, reply in ranked])
     return [ranked[i] for i in best_at_equal_length([len(reply.split()) for _, reply in ranked], good)]
 

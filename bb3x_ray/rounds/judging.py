@@ -22,6 +22,7 @@ from bb3x_ray.evaluate.replies import Answers, Asking
 from bb3x_ray.evaluate.sentences import sentences
 from bb3x_ray.language.generation import Decoding
 from bb3x_ray.registry import Registry
+from bb3x_ray.reward.evidence import INAPPROPRIATE, evidence_of
 from bb3x_ray.reward.fold_judge import EncoderFoldJudge
 from bb3x_ray.reward.signals import signals_of
 from bb3x_ray.reward.trust import estimate_trust
@@ -40,6 +41,13 @@ Say = Callable[[str], None]
 def is_judges_person(pseudonym: str) -> bool:
     """People of the judge's part: their thumbs train the judge and nothing else (law 11)."""
     return part_of(pseudonym, seed=0) == "judge"
+
+
+def may_teach(config: Config) -> Callable[[str], bool]:
+    """person -> whether training may learn from them: not the judge's people, unless a panel judges."""
+    if config.talk.people == "simulated":
+        return lambda person: True
+    return lambda person: not is_judges_person(person)
 
 
 class Judging:
@@ -64,7 +72,7 @@ class Judging:
         first, kept, new = self.answers(base), self.answers(champion), self.answers(candidate)
         brevity = self._brevity(base)
         judge = self.judge(first, thumbs)
-        truth = self._truth if self.simulated else None
+        truth = self.truth if self.simulated else None
         nulls: dict[str, Sequence[str] | Replies] = {
             **null_gallery(sets.b, first.replies["B"].texts, brevity.replies["B"].texts),
             "brevity": brevity.replies["B"],
@@ -150,7 +158,7 @@ class Judging:
 
     def judge(self, base: Answers, thumbs: Sequence[Conversation]) -> Judge:
         """The judge of this storage root: trained the first time that a verdict is asked for."""
-        encoder = load_encoder(self._config.reward.encoder)
+        encoder = load_encoder(self._encoder)
         if not self._judges.is_published(JUDGE):
             panel = self._panel(base, thumbs)
             self._say(f"the judge learns from {len(panel)} judgements")
@@ -169,18 +177,29 @@ class Judging:
         lineage = self._judges.lineage(JUDGE)
         return {key: lineage[key] for key in ("independence", "simulated")}
 
+    @property
+    def _encoder(self) -> str:
+        return self._config.evaluate.encoder or self._config.reward.encoder
+
     def _independence(self) -> str:
         labels = (
             "a panel of simulated helpers who take no part in training; three of them judge each reply and "
             "the majority counts, so it is a slightly noisy copy of the hidden preference"
             if self.simulated
-            else "the thumbs of the trusted people in the judge's part, who take no part in training; what "
-            "is unsafe it learned from the written rule in simulate/preference.py"
+            else "what raters and the trusted people said in the judge's part, who take no part in training; "
+            "what is unsafe it learned from the written rule in simulate/preference.py"
         )
         return (
             f"The judge is trained on {labels}. It was also shown echoes, templates, constants and first "
-            "sentences as replies to messages of its own part. It shares its encoder, and with it the cosine "
-            "that the hidden preference looks at, with the reward model: it is independent by data alone."
+            f"sentences as replies to messages of its own part. {self._backbone()}"
+        )
+
+    def _backbone(self) -> str:
+        if self._encoder != self._config.reward.encoder:
+            return f"Its backbone is {self._encoder}, the reward model's is {self._config.reward.encoder}."
+        return (
+            "It shares its encoder, and with it the cosine that the hidden preference looks at, with the "
+            "reward model: it is independent by data alone."
         )
 
     def _judge_prompts(self) -> list[Prompt]:
@@ -204,15 +223,20 @@ class Judging:
         return [*self._from_thumbs(thumbs), *(replace(j, good=None) for j in panel)]
 
     def _from_thumbs(self, conversations: Sequence[Conversation]) -> list[Judgement]:
-        """The thumbs of the judge's people, without those whom trust finds to be trolls."""
-        signals = list({s.message_id: s for s in signals_of(conversations)}.values())
-        encoder = load_encoder(self._config.reward.encoder)
-        trust = estimate_trust(signals, EncoderFoldJudge(encoder, signals), self._config.trust)
-        return [
-            Judgement(s.context.partition("\n")[0], s.reply, s.label == 1, None, s.person)
-            for s in signals
-            if s.person not in trust.distrusted
-        ]
+        """What raters said of the judge's people's talk, else the thumbs of those people, without those whom
+        trust finds to be trolls."""
+        signals = signals_of(conversations)
+        judge = EncoderFoldJudge(load_encoder(self._encoder), signals)
+        trust = estimate_trust(signals, judge, self._config.trust)
+        found = []
+        for e in evidence_of(conversations):
+            asked, share = e.context.partition("\n")[0], e.share_good
+            if share is not None and share != 0.5:
+                unsafe = e.annotations.count(INAPPROPRIATE) * 2 > len(e.annotations)
+                found.append(Judgement(asked, e.reply, share > 0.5, unsafe, e.person))
+            elif share is None and e.thumb and e.person not in trust.distrusted:
+                found.append(Judgement(asked, e.reply, e.thumb > 0, None, e.person))
+        return found
 
     def _exchanges(self, base: Answers) -> dict[str, list[Exchange]]:
         prompts = self._judge_prompts()
@@ -239,9 +263,8 @@ class Judging:
             )
         return exchanges
 
-    def _truth(
-        self, prompts: Sequence[Prompt], replies: Sequence[str], cut_off: Sequence[bool]
-    ) -> np.ndarray:
+    def truth(self, prompts: Sequence[Prompt], replies: Sequence[str], cut_off: Sequence[bool]) -> np.ndarray:
+        """What the simulated people's hidden preference says, 0 to 1, [N]. It decides nothing."""
         embed = load_encoder(self._config.reward.encoder).embed
         asked = [
             Exchange(p.turns, reply, p.kind == "adversarial", cut)

@@ -17,6 +17,7 @@ class RoundPlan:
     champion    the version that the people talk to, and that training starts from
     candidate   the number reserved for the version that this round trains
     after       the round consumes what was committed to the log after this `commit_seq`
+    reward      the number reserved for its reward model
     """
 
     number: int
@@ -24,6 +25,12 @@ class RoundPlan:
     champion: str
     candidate: str
     after: int
+    reward: str = ""
+
+    @property
+    def reward_version(self) -> str:
+        """Rounds that were planned before 0.4 reserved none: theirs has the round's number."""
+        return self.reward or f"v{self.number:04d}"
 
     @property
     def name(self) -> str:

@@ -23,8 +23,11 @@ from bb3x_ray.storage import Storage
 BASE_SEED = 1000  # round n of a run with seed s has seed 1000·s + n
 
 
-def run(config: Config, say: Speaker) -> list[Verdict]:
-    """Carry out the rounds that are not done yet; the same command resumes a run that was killed."""
+def run(config: Config, say: Speaker, control: bool = True) -> list[Verdict]:
+    """Carry out the rounds that are not done yet; the same command resumes a run that was killed.
+
+    control   judge a candidate without any learning as well, and write the report
+    """
     storage = Storage(config.storage.root)
     models = Registry(storage, "models")
     with ExitStack() as stack:
@@ -50,8 +53,10 @@ def run(config: Config, say: Speaker) -> list[Verdict]:
             _one_round(number, steps, material, config, say) for number in range(1, config.rounds + 1)
         ]
         carry_out(storage, steps.inbox)
-        control = judge_control(steps)
-        report = write_report(steps, verdicts, control)
+        if not control:
+            say.stop()
+            return verdicts
+        report = write_report(steps, verdicts, judge_control(steps))
         metrics.picture("rounds", report.picture)
         for name, values in report.numbers.items():
             metrics.log(name, values)
@@ -78,5 +83,10 @@ def _make_plan(number: int, steps: RoundSteps, config: Config) -> RoundPlan:
     if number > 1:
         after = int(steps.storage.manifest(f"rounds/{number - 1:04d}/collect")["upto_seq"])
     return RoundPlan(
-        number, BASE_SEED * config.seed + number, steps.models.champion, steps.models.reserve(), after
+        number,
+        BASE_SEED * config.seed + number,
+        steps.models.champion,
+        steps.models.reserve(),
+        after,
+        steps.rewards.reserve(),
     )

@@ -1,37 +1,40 @@
 """The verbs of a round. Each publishes its result, manifest last, and returns what it published when
 asked again: that is all of resuming."""
 
+import hashlib
+import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bb3x_ray.classify.encoder import load_encoder
-from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.config import Config
 from bb3x_ray.data import curate, slices, table
 from bb3x_ray.data.inbox import open_inbox
-from bb3x_ray.data.late_words import consent_upto, feedback_upto
+from bb3x_ray.data.late_words import annotations_upto, consent_upto, feedback_upto
 from bb3x_ray.data.on_ray.in_order import on_all_cores
 from bb3x_ray.data.slices import Slice
 from bb3x_ray.metrics import Metrics, floats
 from bb3x_ray.registry import Promotion, Registry
-from bb3x_ray.reward.fold_judge import EncoderFoldJudge
+from bb3x_ray.reward.evidence import evidence_of
 from bb3x_ray.reward.on_ray import score_groups
-from bb3x_ray.reward.reward_model import reward_card, train_reward
-from bb3x_ray.reward.signals import signals_of, weak_pairs
-from bb3x_ray.reward.trust import Trust, estimate_trust
+from bb3x_ray.reward.reliability import Reliability
+from bb3x_ray.reward.score_parts import Resume
+from bb3x_ray.reward.trust import Trust, TrustHistory
 from bb3x_ray.rounds import erasure
 from bb3x_ray.rounds.cleaning import deidentifier
 from bb3x_ray.rounds.human_share import Exchange, rank_exchanges
-from bb3x_ray.rounds.judging import Judging, is_judges_person
+from bb3x_ray.rounds.judging import Judging, is_judges_person, may_teach
 from bb3x_ray.rounds.ledger import Ledger
 from bb3x_ray.rounds.material import Material
+from bb3x_ray.rounds.reward_models import RewardModels
 from bb3x_ray.rounds.round import RoundPlan
+from bb3x_ray.rounds.safety import ensure_safety, safety_folder
 from bb3x_ray.rounds.told import told
 from bb3x_ray.rounds.training import Training
 from bb3x_ray.rounds.turns_of_slice import TurnsOfSlice
@@ -48,6 +51,7 @@ from bb3x_ray.schemas.learning import (
 from bb3x_ray.storage import Storage, read_json, write_json
 
 Say = Callable[[str], None]
+_HISTORY = "history.parquet"
 
 
 class Server(Protocol):
@@ -76,6 +80,7 @@ class RoundSteps:
         self.inbox = open_inbox(config.log.root or str(storage.root))
         self.models, self.rewards = Registry(storage, "models"), Registry(storage, "rewards")
         self.metrics, self.server, self.say = metrics, server, say
+        self._learns = may_teach(config)
         self.judging = Judging(storage, self.models, material, config, say)
 
     # collect
@@ -100,36 +105,36 @@ class RoundSteps:
         return slices.open_slice(self.storage, name)
 
     def rated_upto(self, plan: RoundPlan) -> Iterator[Conversation]:
-        """What is rated of all slices so far, with the thumbs that stand now: trust and reward learn from a
-        person's whole history. A conversation that went on comes as often as it was given out, the last
-        counts; one whose person took consent back since does not come any more."""
+        """What is rated of all slices so far, with the feedback and annotations that stand now: trust and
+        reward learn from a person's whole history. A conversation that went on comes as often as it was
+        given out, the last counts; one whose person took consent back since does not come any more."""
         names = [f"rounds/{n:04d}/collect" for n in range(1, plan.number + 1)]
         upto = slices.info(self.storage, names[-1]).upto_seq
         standing, consent = feedback_upto(self.storage, upto), consent_upto(self.storage, upto)
+        annotations = annotations_upto(self.storage, upto)
         for name in names:
-            for conversation in slices.open_slice(self.storage, name).rated(standing):
+            for conversation in slices.open_slice(self.storage, name).rated(standing, annotations):
                 if not consent.is_withdrawn(conversation.person, conversation.conversation_id):
                     yield conversation
-
-    def _learns(self, person: str) -> bool:
-        """Not from the judge's people, where people's thumbs train the judge and not a panel."""
-        return self.judging.simulated or not is_judges_person(person)
 
     # score
 
     def score(self, plan: RoundPlan, slice_: Slice) -> Scored:
         if not self.ledger.is_done(plan.name, "score"):
             started = time.monotonic()
-            scored = self._score(plan, slice_)
-            settings = self._settings("reward", "trust")
+            parts = self.storage.path(plan.name, "scoring")
+            scored, trust = self._score(plan, slice_, parts)
+            settings = self._settings("reward", "safety", "trust")
             with self.ledger.publish(
                 plan.name, "score", reward=scored.reward_version, settings=settings
             ) as folder:
                 _save_scored(scored, folder)
+                trust.history.save(folder / _HISTORY)
+            shutil.rmtree(parts, ignore_errors=True)
             self.metrics.log(
                 "score", {**scored.metrics, "seconds": time.monotonic() - started}, round=plan.number
             )
-        self._tell_other_settings(plan, "score", "reward", "trust")
+        self._tell_other_settings(plan, "score", "reward", "safety", "trust")
         scored = _load_scored(self.ledger.folder(plan.name, "score"))
         self.say(
             f"score: {len(scored.turns)} replies scored by reward {scored.reward_version}, "
@@ -137,36 +142,63 @@ class RoundSteps:
         )
         return scored
 
-    def _score(self, plan: RoundPlan, slice_: Slice) -> Scored:
-        config = self.config.reward
-        encoder = load_encoder(config.encoder)
-        signals = signals_of(c for c in self.rated_upto(plan) if self._learns(c.person))
-        self.say(f"score: whom to trust, by {len(signals)} thumbs")
-        trust = estimate_trust(signals, EncoderFoldJudge(encoder, signals), self.config.trust)
-        version = f"v{plan.number:04d}"
-        if not self.rewards.is_published(version):
-            self.say(f"score: reward {version} learns from the thumbs of those who are trusted")
-            weak = self._weak(slice_, trust)
-            model, report = train_reward(signals, trust, encoder, config, plan.seed, weak)
-            lineage = {"round": plan.number, "signals": len(signals), **report}
-            with self.rewards.publish(version, lineage, reward_card(report, version)) as folder:
-                model.save(folder)
-        turns_of = TurnsOfSlice(slice_, trust.distrusted, self._left_to_the_judge(slice_))
-        scored = score_groups(turns_of, slice_.groups, self.rewards.folder(version), config.encoder, config)
+    def _score(self, plan: RoundPlan, slice_: Slice, parts: Path) -> tuple[Scored, Trust]:
+        rewards, version = RewardModels(self.storage, self.config, self.say), plan.reward_version
+        evidence = evidence_of(c for c in self.rated_upto(plan) if self._learns(c.person))
+        trust = rewards.trust(evidence, self._history(plan), self._new_thumbs(plan))
+        rewards.learn(version, evidence, trust, lambda: self._annotated(slice_), plan.seed, round=plan.number)
+        safety = ensure_safety(self.storage, self.config.safety, self.config.seed, self.say)
+        filter_ = safety_folder(self.storage, safety)
+        reliability = Reliability.of(trust)
+        turns_of = TurnsOfSlice(
+            slice_, trust.distrusted, self._left_to_the_judge(slice_), rewards.signals(version), reliability
+        )
+        scored = score_groups(
+            turns_of,
+            slice_.groups,
+            rewards.folder(version),
+            self.config.reward,
+            version=version,
+            safety=filter_,
+            resume=Resume(parts, self._digest(plan, reliability)),
+        )
         count = slices.info(self.storage, f"{plan.name}/collect").bot_turns
         tables = told(scored, count, self.say, "score: {} of {} replies", len)
         turns = pa.concat_tables([SCORED_SCHEMA.empty_table(), *tables])
-        report = {k: v for k, v in self.rewards.lineage(version).items() if isinstance(v, float)}
-        return Scored(turns, trust.trust, trust.distrusted, version, report)
+        report = {k: v for k, v in rewards.registry.lineage(version).items() if isinstance(v, float)}
+        unsafe_above = filter_.load().reply_threshold
+        return Scored(turns, trust.trust, trust.distrusted, version, report, unsafe_above, safety), trust
+
+    def _history(self, plan: RoundPlan) -> TrustHistory | None:
+        """What the round before remembers of people; None for the first, and after rounds of before 0.4."""
+        if plan.number == 1:
+            return None
+        path = self.ledger.folder(f"rounds/{plan.number - 1:04d}", "score") / _HISTORY
+        return TrustHistory.load(path) if path.is_file() else None
+
+    def _new_thumbs(self, plan: RoundPlan) -> frozenset[str] | None:
+        """Messages whose feedback the round before did not know as it is now; None: all of them."""
+        if self._history(plan) is None:
+            return None
+        before, now = (
+            feedback_upto(self.storage, slices.info(self.storage, f"rounds/{n:04d}/collect").upto_seq)
+            for n in (plan.number - 1, plan.number)
+        )
+        return frozenset(message for message, said in now.items() if said != before.get(message))
+
+    def _digest(self, plan: RoundPlan, reliability: Reliability) -> str:
+        """Of everything but the reward model that scores depend on."""
+        files = self.storage.manifest(f"{plan.name}/collect")["files"]
+        about = [files, sorted(reliability.people.items()), sorted(reliability.messages.items())]
+        return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+    def _annotated(self, slice_: Slice) -> Iterator[tuple[Conversation, int]]:
+        """Talk that people rated as a whole."""
+        return ((c, rating) for c, rating in slice_.annotated() if self._learns(c.person))
 
     def _left_to_the_judge(self, slice_: Slice) -> frozenset[str]:
         people = (one for table in slice_.tables(["person"]) for one in table["person"].unique().to_pylist())
         return frozenset(person for person in people if not self._learns(person))
-
-    def _weak(self, slice_: Slice, trust: Trust) -> list[Pair]:
-        """Turns that are known only by how people rated the whole conversation."""
-        rated = ((c, rating) for c, rating in slice_.annotated() if self._learns(c.person))
-        return weak_pairs(rated, trust.distrusted)
 
     # curate
 
@@ -184,7 +216,7 @@ class RoundSteps:
         self.say(
             f"curate: {report.imitate} replies to imitate, {report.avoid} to avoid, "
             f"dropped: {_counts(report.dropped)}; "
-            f"{report.human_rows} human conversations beside them"
+            f"{report.corrections} corrections and {report.human_rows} human conversations beside them"
         )
         return f"{plan.name}/curate"
 
@@ -239,7 +271,7 @@ class RoundSteps:
         """Exchanges between people of the part that is there for it, best first."""
         exchanges = [(said, reply) for said, reply, _ in self.material.exchanges("human")]
         folder = self.rewards.folder(reward_version)
-        return rank_exchanges(exchanges, self.config.curate, folder, self.config.reward.encoder, plan.seed)
+        return rank_exchanges(exchanges, self.config.curate, folder, plan.seed)
 
     # train
 
@@ -259,7 +291,7 @@ class RoundSteps:
         return candidate
 
     def _training(self, plan: RoundPlan) -> Training:
-        reward_version = f"v{plan.number:04d}"
+        reward_version = plan.reward_version
         return Training(
             self.storage,
             self.models,
@@ -341,10 +373,8 @@ def _verdict_numbers(verdict: Verdict) -> dict[str, float]:
 
 def _save_scored(scored: Scored, folder: Path) -> None:
     pq.write_table(scored.turns, folder / "turns.parquet")
-    people = {"trust": scored.trust, "distrusted": sorted(scored.distrusted)}
-    write_json(
-        folder / "scored.json", {**people, "reward_version": scored.reward_version, "metrics": scored.metrics}
-    )
+    about = {f.name: getattr(scored, f.name) for f in fields(scored) if f.name != "turns"}
+    write_json(folder / "scored.json", {**about, "distrusted": sorted(scored.distrusted)})
 
 
 def _load_scored(folder: Path) -> Scored:

@@ -234,7 +234,7 @@ class Training:
             schema=TURNS_SCHEMA,
         )
         reward = self._config.reward
-        scored = score_turns(turns, self._reward_folder, reward.encoder, reward)
+        scored = score_turns(turns, self._reward_folder, reward)
         for column in ("good", "error"):
             said = said.set_column(
                 said.schema.get_field_index(column), said.schema.field(column), scored[column]

@@ -15,6 +15,17 @@ AUTHOR_KINDS: tuple[AuthorKind, ...] = ("model", "external", "person", "canned",
 # What a person can say of a reply that they did not like (BlenderBot 3's reasons).
 REASONS: tuple[str, ...] = ("off_topic", "nonsensical", "rude", "spam", "other")
 
+# What an annotator can say of a message (BlenderBot 3x's rubric).
+LABELS: tuple[str, ...] = (
+    "good",
+    "inappropriate",
+    "off_topic",
+    "nonsensical",
+    "ignoring",
+    "repeating",
+    "other",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Author:
@@ -61,17 +72,26 @@ def person(pseudonym: str) -> Author:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message. `finish_reason` is "stop" or "length" for replies that we generated, else None."""
+    """One message. `finish_reason` is "stop" or "length" for replies that we generated, else None.
+
+    is_feedback   the person answers "what went wrong?" here: feedback on an earlier reply (its comment says
+                  the same), no conversation
+    """
 
     message_id: str
     author: Author
     text: str
     finish_reason: str | None = None
+    is_feedback: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """What a person said of one bot message. `rating` is 1 (thumb up), -1 (down) or None (taken back)."""
+    """What a person said of one bot message. `rating` is 1 (thumb up), -1 (down) or None (taken back).
+
+    comment      the answer to "what went wrong?"
+    correction   what the bot should have said instead
+    """
 
     event_id: str
     message_id: str
@@ -79,6 +99,7 @@ class Feedback:
     rating: int | None
     reasons: tuple[str, ...] = ()
     comment: str = ""
+    correction: str = ""
 
     def __post_init__(self) -> None:
         if self.rating not in (1, -1, None):
@@ -86,8 +107,27 @@ class Feedback:
 
 
 @dataclass(frozen=True, slots=True)
+class Annotation:
+    """What an annotator (`rater`, a pseudonym) said of one message: one of LABELS.
+
+    weight   how many messages this one stands for, of a sample that was not drawn evenly; 1 on average
+    """
+
+    message_id: str
+    rater: str
+    label: str
+    event_id: str
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.label not in LABELS:
+            raise ValueError(f"label must be one of {', '.join(LABELS)}")
+
+
+@dataclass(frozen=True, slots=True)
 class Conversation:
-    """Messages in order, with the feedback that stands (the latest per message and person)."""
+    """Messages in order, with the feedback that stands (the latest per message and person) and the
+    annotations that do (the latest per message and rater)."""
 
     conversation_id: str
     person: str
@@ -96,6 +136,7 @@ class Conversation:
     consent_basis: str
     simulated: bool = False
     feedback: tuple[Feedback, ...] = ()
+    annotations: tuple[Annotation, ...] = ()
 
     def context_of(self, index: int) -> tuple[Message, ...]:
         """The messages before message `index`."""

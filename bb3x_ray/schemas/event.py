@@ -13,6 +13,8 @@ EventKind = Literal["message", "feedback", "annotation", "consent", "erasure"]
 
 # What a consent event is about that is about no single conversation.
 EVERYTHING = "*"
+# Among the `reasons` of a person's message: it answers "what went wrong?" (see Message.is_feedback).
+IS_FEEDBACK = "is_feedback"
 KINDS: tuple[EventKind, ...] = get_args(EventKind)
 
 
@@ -22,10 +24,15 @@ class Event:
 
     at            microseconds since 1970, UTC
     position      place of the message in its conversation, from 0 (messages only)
-    message_id    the message itself, or the bot message that a feedback is about
+    message_id    the message itself, or the message that a feedback or an annotation is about; an annotation
+                  without one is about the whole conversation
     person        pseudonym of the person of this conversation (who talked, or who pressed the thumb)
-    author_*      see `schemas.conversation.Author` (messages only)
+    author_*      see `schemas.conversation.Author`; of an annotation of a message, its rater
     rating        1, -1 or None (taken back) for feedback; 1 to 5 of a whole conversation for annotation
+    reasons       of a feedback; the one label of a message's annotation; of a message IS_FEEDBACK or nothing
+    comment       of a feedback: what went wrong, in words
+    correction    of a feedback: what the bot should have said
+    weight        of a message's annotation: see `schemas.conversation.Annotation`; None is 1
     chunk         number of the release's file that holds the conversation: its split; None elsewhere
     details       a JSON object: what the source says of the message beside, with the release's keys
     """
@@ -49,6 +56,8 @@ class Event:
     comment: str = ""
     chunk: int | None = None
     details: str | None = None
+    correction: str = ""
+    weight: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "reasons": list(self.reasons)}
@@ -82,5 +91,7 @@ EVENT_SCHEMA = pa.schema(
         ("comment", pa.string()),
         ("chunk", pa.int16()),
         ("details", pa.string()),
+        ("correction", pa.string()),
+        ("weight", pa.float64()),
     ]
 )

@@ -35,13 +35,18 @@ SCORED_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Result of the score step: turns of a slice (SCORED_SCHEMA), and trust per person."""
+    """Result of the score step: turns of a slice (SCORED_SCHEMA), and trust per person.
+
+    unsafe_above   replies whose `unsafe` is above are never imitated; by which classifier: safety_version
+    """
 
     turns: pa.Table
     trust: dict[str, float]
     distrusted: frozenset[str]
     reward_version: str
     metrics: dict[str, float]
+    unsafe_above: float = 1.0
+    safety_version: str = ""
 
 
 # One row a conversation. Masks are as long as input_ids; a token under neither gets no loss (law 6).
@@ -83,7 +88,10 @@ ANSWERS_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class CurationReport:
-    """How many bot turns were seen, kept under each mask, and dropped for which reason (law 5)."""
+    """How many bot turns were seen, kept under each mask, and dropped for which reason (law 5).
+
+    corrections   what people said that a reply should have been, imitated in its place
+    """
 
     seen: int
     imitate: int
@@ -92,6 +100,8 @@ class CurationReport:
     human_rows: int = 0
     imitate_tokens: int = 0
     avoid_tokens: int = 0
+    corrections: int = 0
+    corrections_dropped: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.seen != self.imitate + self.avoid + sum(self.dropped.values()):

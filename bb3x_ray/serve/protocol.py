@@ -110,6 +110,7 @@ class FeedbackRequest(_Exact):
     rating: Literal[1, -1] | None
     reasons: list[str] = Field([], max_length=len(REASONS))
     comment: Text = Field("", max_length=MAX_COMMENT_CHARS)
+    correction: Text = Field("", max_length=MAX_COMMENT_CHARS)
     user: str | None = Field(None, max_length=256)
     metadata: Metadata | None = None
 

@@ -190,6 +190,7 @@ class Chat:
             rating=request.rating,
             reasons=reasons,
             comment=request.comment if completion.stored else "",
+            correction=request.correction if completion.stored else "",
         )
         await self._append([event])
         return event.event_id

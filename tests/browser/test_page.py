@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from bb3x_ray.config import ChatConfig, ServeConfig
 from bb3x_ray.serve.app import create_app
@@ -18,17 +18,6 @@ from bb3x_ray.serve.engine import Engine
 from tests.serve.room import KEY, ListLog, tiny
 
 pytestmark = pytest.mark.browser
-
-CHROMIUM = os.environ.get("BB3X_CHROMIUM", "/usr/bin/chromium")
-QUIET = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 
 
 @dataclass
@@ -54,16 +43,6 @@ def site(tiny_model: Path) -> Iterator[Site]:
     server.should_exit = True
     thread.join()
     engine.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not Path(CHROMIUM).is_file():
-        pytest.skip(f"no Chromium at {CHROMIUM} (set BB3X_CHROMIUM)")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
@@ -103,6 +82,7 @@ def test_a_person_chats_and_thumbs_down_with_a_reason(page: Page, site: Site) ->
     expect(page.get_by_role("status")).to_have_text("Thank you, that counts.")  # on the click
     page.get_by_role("button", name="Off topic").click()
     page.get_by_label("Comment").fill("I only said hello")
+    page.get_by_label("What should it have said?").fill("Hello <b>to you</b>\nand all")
     page.get_by_role("button", name="Add").click()
     expect(page.get_by_label("Bad reply")).to_have_attribute("aria-pressed", "true")
     deadline = time.monotonic() + 10
@@ -116,6 +96,7 @@ def test_a_person_chats_and_thumbs_down_with_a_reason(page: Page, site: Site) ->
         (-1, ("off_topic",), ""),
         (-1, ("off_topic",), "I only said hello"),
     ]
+    assert comment.correction == "Hello <b>to you</b>\nand all" and reason.correction == ""
     assert len({e.person for e in site.log.events}) == 1
 
 

@@ -1,11 +1,10 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from bb3x_ray.classify.encoder import load_encoder
 from bb3x_ray.classify.pair_network import PairNetwork
-from bb3x_ray.classify.pairs import Pair, auroc, balanced_accuracy, novel_words, surface
+from bb3x_ray.classify.pairs import Pair, novel_words, surface
 from bb3x_ray.classify.words import unsafe_words
 
 
@@ -23,16 +22,6 @@ def test_surface_numbers_are_small_whatever_the_text() -> None:
         numbers = surface("Hello there", reply)
         assert len(numbers) == 14
         assert all(0 <= n <= 4 for n in numbers)
-
-
-def test_auroc_counts_pairs_in_order() -> None:
-    assert auroc(np.array([0.9, 0.8, 0.1]), np.array([1, 0, 0])) == 1.0
-    assert auroc(np.array([0.5, 0.5]), np.array([1, 0])) == 0.5
-    assert auroc(np.array([0.1, 0.9]), np.array([1, 0])) == 0.0
-
-
-def test_balanced_accuracy_gives_both_classes_one_half() -> None:
-    assert balanced_accuracy(np.array([0.9, 0.9, 0.9, 0.1]), np.array([1, 1, 0, 0])) == pytest.approx(0.75)
 
 
 def test_saved_and_loaded_it_judges_the_same(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Events for the tests: a conversation of made-up words."""
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pyarrow as pa
 
@@ -80,6 +80,26 @@ def thumb(
     )
 
 
+def labelled(
+    event_id: str,
+    message_id: str,
+    label: str,
+    rater: str = "rater-1",
+    *,
+    at: int = 0,
+    conversation: str = "c",
+    person: str = "ada",
+) -> Event:
+    """An annotation of a message."""
+    return replace(
+        thumb(event_id, message_id, None, at=at, conversation=conversation, person=person),
+        kind="annotation",
+        reasons=(label,),
+        author_kind="person",
+        author_name=rater,
+    )
+
+
 def talk(conversation: str, turns: int = 2, **about: object) -> list[Event]:
     return [said(conversation, position, f"words {position}", **about) for position in range(turns)]  # type: ignore[arg-type]
 
@@ -103,9 +123,11 @@ def to_table(conversations: Iterable[Conversation], taught_before: frozenset[str
                 "text": m.text,
                 "finish_reason": m.finish_reason,
                 "taught_before": m.message_id in taught_before,
+                "is_feedback": m.is_feedback,
             }
             for m in c.messages
         ]
         row["feedback"] = [{**asdict(f), "reasons": list(f.reasons)} for f in c.feedback]
+        row["annotations"] = [asdict(a) for a in c.annotations]
         rows.append(row)
     return pa.Table.from_pylist(rows, schema=SLICE_SCHEMA)

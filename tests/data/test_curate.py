@@ -15,7 +15,7 @@ from bb3x_ray.config import CurateConfig
 from bb3x_ray.data.curate import curate
 from bb3x_ray.data.slices import Slice, write
 from bb3x_ray.language.chat_template import Turn, prompt_ids, turns_of
-from bb3x_ray.schemas.conversation import Author, Conversation, Message, external, model, person
+from bb3x_ray.schemas.conversation import Author, Conversation, Feedback, Message, external, model, person
 from bb3x_ray.schemas.learning import SCORED_SCHEMA, TRAINING_SCHEMA, CurationReport, Scored
 from tests.data.make import to_table
 
@@ -299,3 +299,36 @@ def test_whose_replies_judge_others_teach_nothing(tokenizer: PreTrainedTokenizer
     rows, report = run(tokenizer, talks, scored(c_1=0.9, d_1=0.9), learns=lambda person: person != "bob")
     assert [row["row_id"] for row in rows] == ["c"]
     assert (report.seen, report.imitate, report.dropped) == (2, 1, {"judges_part": 1})
+
+
+def test_what_people_say_a_reply_should_have_been_is_imitated(tokenizer: PreTrainedTokenizerBase) -> None:
+    talk = conversation("c", ask(), reply("Buy a car!"), ask("No."), reply("Sorry."))
+    better = Feedback("f", "c-1", "ada", -1, ("off_topic",), "", "I do, green tea.")
+    rows, report = run(tokenizer, [replace(talk, feedback=(better,))], scored(c_1=0.1, c_3=0.5))
+    assert (report.avoid, report.corrections, report.corrections_dropped) == (1, 1, {})
+    row = next(row for row in rows if row["source"] == "correction")
+    words = tokenizer.decode([i for i, on in zip(row["input_ids"], row["imitate"], strict=True) if on])
+    assert words == "I do, green tea.<|im_end|>"
+    assert "Buy a car" not in tokenizer.decode(row["input_ids"]) and not any(row["avoid"])
+    assert row["person"] == "ada"
+
+
+@pytest.mark.parametrize(
+    ("said", "who", "distrusted", "why"),
+    [
+        ("I do, green tea.", "ada", frozenset({"ada"}), {"distrusted": 1}),
+        ("I do, you motherfucker.", "ada", frozenset(), {"unsafe": 1}),
+        ("tea " * 61, "ada", frozenset(), {"too_long": 1}),
+        ("I do, green tea.", "bob", frozenset(), {}),  # who was not even in this conversation
+        ("  ", "ada", frozenset(), {}),
+    ],
+)
+def test_corrections_that_teach_nothing(
+    tokenizer: PreTrainedTokenizerBase, said: str, who: str, distrusted: frozenset[str], why: dict[str, int]
+) -> None:
+    talk = conversation("c", ask(), reply("Buy a car!"))
+    better = Feedback("f", "c-1", who, -1, (), "", said)
+    scores = replace(scored(c_1=0.1), distrusted=distrusted)
+    rows, report = run(tokenizer, [replace(talk, feedback=(better,))], scores)
+    assert (report.corrections, report.corrections_dropped) == (0, why)
+    assert not [row for row in rows if row["source"] == "correction"]

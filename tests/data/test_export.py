@@ -79,7 +79,7 @@ def test_openai_holds_messages_with_what_stands_of_their_thumbs(storage: Storage
     commit(
         storage,
         *(replace(event, at=at) for event in talk("c", 4)),
-        replace(thumb("t", "c-m1", -1), comment="no"),
+        replace(thumb("t", "c-m1", -1), comment="no", correction="yes"),
         thumb("u", "c-m3", 1),
         thumb("v", "c-m3", -1, person="bob"),
     )
@@ -95,6 +95,7 @@ def test_openai_holds_messages_with_what_stands_of_their_thumbs(storage: Storage
                 "rating": -1,
                 "reasons": ["rude"],
                 "comment": "no",
+                "correction": "yes",
             },
             {"role": "user", "content": "words 2"},
             {"role": "assistant", "content": "words 3", "model": "v0001"},
@@ -112,6 +113,19 @@ def test_openai_of_a_view_ends_with_the_label(storage: Storage, tmp_path: Path) 
     assert ends == [
         ("c/1", {"role": "assistant", "content": "words 1"}),
         ("c/3", {"role": "assistant", "content": "words 3", "rating": 1}),
+    ]
+
+
+def test_trl_takes_what_a_reply_should_have_been_as_a_good_one(storage: Storage, tmp_path: Path) -> None:
+    commit(storage, *talk("c"), replace(thumb("t", "c-m1", -1), correction="better words"))
+    assert export(storage, tmp_path / "out", "trl").records == 2
+    prompt = [{"role": "user", "content": "words 0"}]
+    assert [
+        (line["prompt"], line["completion"][0]["content"], line["label"])
+        for line in lines_of(tmp_path / "out")
+    ] == [
+        (prompt, "words 1", False),
+        (prompt, "better words", True),
     ]
 
 

@@ -53,7 +53,7 @@ def test_conversations_come_whole_and_in_order_from_one_file(storage: Storage) -
     rows = rows_of(storage)
     assert texts_of(rows) == {"b": ["b0", "b1"], "a": ["words 0", "words 1", "words 2"]}
     assert [row["conversation_id"] for row in rows] == ["b", "b", "a", "a", "a"]
-    assert list(rows[0]) == [*COLUMNS, "feedback", "annotation", "consent"]
+    assert list(rows[0]) == [*COLUMNS, "feedback", "annotation", "annotations", "consent"]
 
 
 def test_a_conversation_that_crosses_files_is_gathered_once(storage: Storage) -> None:
@@ -92,7 +92,8 @@ def test_late_feedback_joins_and_only_the_latest_of_a_person_stands(
     rows = [row for shard in plan for row in read_shard(shard).to_pylist()]
     assert ratings(rows) == {"c-m1": [1, -1], "c-m3": [], "c-m5": [1]}
     (about,) = [row["feedback"] for row in rows if row["message_id"] == "c-m5"]
-    assert about == [{"event_id": "odd", "person": "ada", "rating": 1, "reasons": [], "comment": ""}]
+    words = {"comment": "", "correction": ""}
+    assert about == [{"event_id": "odd", "person": "ada", "rating": 1, "reasons": [], **words}]
 
 
 def test_annotations_and_consents_of_a_conversation_stand_in_each_of_its_rows(storage: Storage) -> None:

@@ -12,14 +12,13 @@ from bb3x_ray.data.on_ray.in_order import on_all_cores
 from bb3x_ray.data.slices import Slice, write
 from bb3x_ray.reward.on_ray import score_groups, score_turns
 from bb3x_ray.reward.reward_model import train_reward
-from bb3x_ray.reward.trust import Trust
 from bb3x_ray.reward.turns import TURNS_SCHEMA, turns_table
 from bb3x_ray.rounds.turns_of_slice import TurnsOfSlice
 from bb3x_ray.schemas.conversation import Conversation
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.learning import SCORED_SCHEMA, CurationReport, Scored
 from tests.data.make import to_table
-from tests.reward.make import conversation, crowd
+from tests.reward.make import conversation, crowd, examples
 
 pytestmark = pytest.mark.ray
 CONFIG = RewardConfig(min_actors=1, max_actors=2, num_cpus=0.5)
@@ -28,8 +27,7 @@ CONFIG = RewardConfig(min_actors=1, max_actors=2, num_cpus=0.5)
 @pytest.fixture(scope="module")
 def reward(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reward")
-    trust = Trust({}, frozenset(), 0.6, {})
-    model, _ = train_reward(crowd(20, 0, 4, seed=0), trust, load_encoder(), CONFIG, seed=0)
+    model, _ = train_reward(examples(crowd(20, 0, 4, seed=0)), CONFIG, 0, load_encoder())
     model.save(folder)
     return folder
 
@@ -46,7 +44,7 @@ def test_turns_come_back_scored_in_order_and_a_bad_row_is_a_row_with_an_error(
 ) -> None:
     rows = list(reversed(turns_table(talks(150), frozenset({"p0"})).to_pylist()))
     rows[70]["reply"] = None
-    scored = score_turns(pa.Table.from_pylist(rows, schema=TURNS_SCHEMA), reward, "minilm", CONFIG)
+    scored = score_turns(pa.Table.from_pylist(rows, schema=TURNS_SCHEMA), reward, CONFIG)
     turns = scored.to_pylist()
 
     assert scored.schema == SCORED_SCHEMA
@@ -59,7 +57,7 @@ def test_turns_come_back_scored_in_order_and_a_bad_row_is_a_row_with_an_error(
 
 
 def test_no_turns_need_no_actor(ray_cluster: None, reward: Path) -> None:
-    none = score_turns(turns_table([], frozenset()), reward, "minilm", CONFIG)
+    none = score_turns(turns_table([], frozenset()), reward, CONFIG)
     assert none.schema == SCORED_SCHEMA and len(none) == 0
 
 
@@ -69,14 +67,14 @@ def test_a_slice_is_scored_group_by_group_as_its_turns_are(
     slice_ = Slice(tmp_path / "slice.parquet")
     write(slice_.path, [to_table(talks(50))], group=16)
     turns_of = TurnsOfSlice(slice_, frozenset({"p0"}), frozenset({"p1"}))
-    scored = pa.concat_tables(score_groups(turns_of, slice_.groups, reward, "minilm", CONFIG))
+    scored = pa.concat_tables(score_groups(turns_of, slice_.groups, reward, CONFIG))
     kept = [c for c in talks(50) if c.person != "p1"]
-    at_once = score_turns(turns_table(kept, frozenset({"p0"})), reward, "minilm", CONFIG)
+    at_once = score_turns(turns_table(kept, frozenset({"p0"})), reward, CONFIG)
     numbers = ["good", "fresh"]
     assert scored.drop_columns(numbers) == at_once.drop_columns(numbers) and len(scored) == len(kept) == 33
     assert scored["good"].to_pylist() == pytest.approx(at_once["good"].to_pylist(), abs=1e-5)
     nobody = TurnsOfSlice(slice_, frozenset(), frozenset({"p0", "p1", "p2"}))
-    assert list(score_groups(nobody, slice_.groups, reward, "minilm", CONFIG)) == []
+    assert list(score_groups(nobody, slice_.groups, reward, CONFIG)) == []
 
 
 def test_rows_of_groups_are_the_same_on_all_cores(

@@ -28,10 +28,9 @@ from bb3x_ray.registry import Registry
 from bb3x_ray.reward.on_ray import score_groups, score_turns
 from bb3x_ray.reward.reward_model import train_reward
 from bb3x_ray.reward.score_parts import Resume
-from bb3x_ray.reward.trust import Trust
 from bb3x_ray.reward.turns import TURNS_SCHEMA
 from bb3x_ray.storage import Storage
-from tests.reward.make import crowd
+from tests.reward.make import crowd, examples
 
 pytestmark = pytest.mark.ray
 CONFIG = RewardConfig(min_actors=1, max_actors=2, num_cpus=0.5)
@@ -57,6 +56,7 @@ class Made:
             "reply": replies,
             "after": [None] * self.rows,
             "rating": [None] * self.rows,
+            "evidence": [None] * self.rows,
             "trusted": [True] * self.rows,
         }
         return pa.table(columns, schema=TURNS_SCHEMA)
@@ -72,9 +72,7 @@ class Made:
 def reward(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("rewards") / "v0003"
     folder.mkdir()
-    model, _ = train_reward(
-        crowd(20, 0, 4, seed=0), Trust({}, frozenset(), 0.6, {}), load_encoder(), CONFIG, 0
-    )
+    model, _ = train_reward(examples(crowd(20, 0, 4, seed=0)), CONFIG, 0, load_encoder())
     model.save(folder)
     return folder
 
@@ -87,7 +85,7 @@ def made(tmp_path: Path, name: str, rows: int = ROWS) -> Made:
 def test_one_group_is_shared_by_the_actors(ray_cluster: None, reward: Path, tmp_path: Path) -> None:
     two = CONFIG.model_copy(update={"min_actors": 2})
     turns_of = made(tmp_path, "told", rows=3000)
-    (scored,) = score_groups(turns_of, 1, reward, "minilm", two)
+    (scored,) = score_groups(turns_of, 1, reward, two)
     assert len(turns_of.processes()) == 2
     assert scored["message_id"].to_pylist() == [f"m0-{i}" for i in range(3000)]
     assert set(scored["reward_version"].to_pylist()) == {"v0003"} and not any(scored["error"].to_pylist())
@@ -101,7 +99,7 @@ def test_actors_ask_how_unsafe_reply_and_message_are(ray_cluster: None, reward: 
     words = ["How do I poison my uncle?", "I like my garden.", "You are a stupid bitch.", "How are you?"]
     turns = made(tmp_path, "told", rows=4)(0)
     turns = turns.set_column(3, "context", pa.array(words)).set_column(4, "reply", pa.array(words[::-1]))
-    scored = score_turns(turns, reward, "minilm", CONFIG, safety=SafetyFolder(tmp_path)).to_pylist()
+    scored = score_turns(turns, reward, CONFIG, safety=SafetyFolder(tmp_path)).to_pylist()
     assert [row["unsafe_heard"] > 0.5 for row in scored] == [True, False, True, False]
     assert [row["unsafe"] > 0.5 for row in scored] == [False, True, False, True]
 
@@ -130,10 +128,7 @@ def test_the_scores_do_not_depend_on_how_many_actors_there_are(
     ray_cluster: None, reward: Path, tmp_path: Path
 ) -> None:
     alone = CONFIG.model_copy(update={"max_actors": 1})
-    few = [
-        list(score_groups(made(tmp_path, n), 3, reward, "minilm", c))
-        for n, c in (("a", CONFIG), ("b", alone))
-    ]
+    few = [list(score_groups(made(tmp_path, n), 3, reward, c)) for n, c in (("a", CONFIG), ("b", alone))]
     for one, other in zip(*few, strict=True):
         assert one["message_id"] == other["message_id"]
         assert one["good"].to_pylist() == pytest.approx(other["good"].to_pylist(), abs=1e-6)
@@ -155,9 +150,9 @@ def test_an_actor_that_dies_costs_no_row_and_doubles_none(
 ) -> None:
     (tmp_path / "told").mkdir()
     fatal, resume = Fatal(tmp_path / "told"), Resume(tmp_path / "parts", "made up")
-    scored = pa.concat_tables(score_groups(fatal, 3, reward, "minilm", CONFIG, resume=resume))
+    scored = pa.concat_tables(score_groups(fatal, 3, reward, CONFIG, resume=resume))
     assert (fatal.told / "died").exists()
-    calm = pa.concat_tables(score_groups(made(tmp_path, "calm"), 3, reward, "minilm", CONFIG))
+    calm = pa.concat_tables(score_groups(made(tmp_path, "calm"), 3, reward, CONFIG))
     assert scored == calm and len(scored) == 3 * ROWS
     names = [path.name.partition(".")[0] for path in resume.folder.glob("*/*.parquet")]
     assert len(names) == len(set(names))
@@ -175,7 +170,7 @@ go_on(*map(Path, sys.argv[1:]))
 
 def go_on(reward: Path, parts: Path, told: Path) -> pa.Table:
     resume = Resume(parts, "made up")
-    return pa.concat_tables(score_groups(Made(told), GROUPS, reward, "minilm", CONFIG, resume=resume))
+    return pa.concat_tables(score_groups(Made(told), GROUPS, reward, CONFIG, resume=resume))
 
 
 def killed_in_the_middle(reward: Path, parts: Path, told: Path) -> set[str]:
@@ -208,7 +203,7 @@ def test_a_run_that_is_killed_goes_on_with_what_is_scored(
     assert 2 <= len(survived) < GROUPS * PIECES, "killed too late to tell"
 
     scored = go_on(reward, parts, after.told)
-    whole = pa.concat_tables(score_groups(undisturbed, GROUPS, reward, "minilm", CONFIG))
+    whole = pa.concat_tables(score_groups(undisturbed, GROUPS, reward, CONFIG))
     assert scored == whole and len(whole) == GROUPS * ROWS
     assert len(set(scored["message_id"].to_pylist())) == GROUPS * ROWS
     assert survived <= {path.name for path in parts.glob("*/*.parquet")}, "what was scored was scored again"
@@ -230,9 +225,9 @@ def test_a_run_that_is_killed_goes_on_with_what_is_scored(
 def test_turns_in_memory_are_resumed_too(ray_cluster: None, reward: Path, tmp_path: Path) -> None:
     turns = made(tmp_path, "told", rows=1200)(0)
     resume = Resume(tmp_path / "parts", "turns")
-    first = score_turns(turns, reward, "minilm", CONFIG, resume=resume)
+    first = score_turns(turns, reward, CONFIG, resume=resume)
     parts = sorted((tmp_path / "parts").glob("*/*.parquet"))
     assert len(parts) == 16
     parts[1].unlink()
-    assert score_turns(turns, reward, "minilm", CONFIG, resume=resume) == first
+    assert score_turns(turns, reward, CONFIG, resume=resume) == first
     assert sorted((tmp_path / "parts").glob("*/*.parquet")) == parts  # the same bytes, so the same names

@@ -8,6 +8,10 @@ from typing import Any
 import numpy as np
 
 from bb3x_ray.classify.encoder import Encoder
+from bb3x_ray.reward.evidence import Evidence
+from bb3x_ray.reward.examples import Example, examples_of
+from bb3x_ray.reward.reliability import Reliability
+from bb3x_ray.reward.signal_model import SignalModel
 from bb3x_ray.reward.signals import Signal
 from bb3x_ray.schemas.conversation import Conversation, Feedback, Message, model, person
 
@@ -55,3 +59,22 @@ def crowd(helpers: int, flippers: int, thumbs: int, seed: int, noise: float = 0.
             label = label if number < helpers else not label
             signals.append(Signal(f"c{number}", f"m{number}-{i}", who, "What about it?", reply, int(label)))
     return signals
+
+
+def examples(signals: Sequence[Signal], distrusted: frozenset[str] = frozenset()) -> list[Example]:
+    """What the reward model learns from these thumbs."""
+    evidence = [
+        Evidence(
+            s.conversation_id,
+            s.message_id,
+            s.person,
+            s.context,
+            s.reply,
+            s.after,
+            2 * s.label - 1,
+            s.reasons,
+            cut_off=s.cut_off,
+        )
+        for s in signals
+    ]
+    return examples_of(evidence, SignalModel(), Reliability(), distrusted, 0)

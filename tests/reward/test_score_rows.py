@@ -91,11 +91,10 @@ def test_hindsight_is_in_good_and_never_in_fresh(model: Fussy) -> None:
 def test_a_thumb_moves_good_and_not_fresh(model: Fussy) -> None:
     (plain,), (down,) = (
         scored(model, turns("I like my tea.")),
-        scored(model, turns("I like my tea.", rating=-1)),
+        scored(model, turns("I like my tea.", rating=-1, evidence=-1.7)),
     )
     assert down["good"] < plain["good"] and down["fresh"] == plain["fresh"]
-    (dropped,) = scored(model, turns("I like my tea.", rating=-1, trusted=False))
-    assert dropped["rating"] is None and dropped["good"] == plain["good"]
+    assert plain["rating"] is None and down["rating"] == -1
 
 
 def test_reply_and_the_message_before_it_are_asked_about_apart(model: Fussy) -> None:

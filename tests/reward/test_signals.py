@@ -2,9 +2,14 @@
 
 from dataclasses import replace
 
-from bb3x_ray.reward.signals import context_text, signals_of, weak_pairs
-from bb3x_ray.reward.turns import TURNS_SCHEMA, turns_table, with_thumb
-from bb3x_ray.schemas.conversation import Author, Feedback, Message, person
+import pytest
+
+from bb3x_ray.reward.examples import weak_examples
+from bb3x_ray.reward.reliability import Reliability
+from bb3x_ray.reward.signal_model import ANNOTATOR, THUMB
+from bb3x_ray.reward.signals import context_text, signals_of
+from bb3x_ray.reward.turns import TURNS_SCHEMA, turns_table, with_evidence
+from bb3x_ray.schemas.conversation import Annotation, Author, Feedback, Message, person
 from tests.reward.make import conversation
 
 
@@ -12,7 +17,7 @@ def test_a_signal_for_every_reply_with_a_standing_thumb() -> None:
     talk = conversation("c", "ada", "Hi", "Hello.", "Tea?", "Yes.", "Why?", "So.", thumbs={1: 1, 3: -1})
     first, second = signals_of([talk])
     assert (first.person, first.context, first.reply, first.label) == ("ada", "Hi", "Hello.", 1)
-    assert (second.message_id, second.context, second.label) == ("c-3", "Tea?\nHello.", 0)
+    assert (second.message_id, second.context, second.label) == ("c-3", "Tea?\nHello.\nHi", 0)
 
 
 def test_a_thumb_taken_back_counts_no_more() -> None:
@@ -48,6 +53,18 @@ def test_context_is_newest_first_and_joins_neighbours_of_one_side() -> None:
     assert context_text([]) == ""
 
 
+def test_the_first_line_of_a_context_is_the_persons() -> None:
+    """So that lines tell whose they are: the bot may have spoken last."""
+    talk = conversation("c", "ada", "Hi", "Hello.")
+    assert context_text(talk.messages) == "\nHello.\nHi"
+
+
+def test_a_context_ends_where_nothing_new_is_to_be_learned() -> None:
+    talk = conversation("c", "ada", *(f"turn {i}" for i in range(41)))
+    lines = context_text(talk.messages).split("\n")
+    assert len(lines) == 16 and lines[0] == "turn 40" and lines[-1] == "turn 25"
+
+
 def test_annotations_make_weak_pairs_of_unrated_replies() -> None:
     talks = [
         conversation("good", "ada", "Hi", "Hello.", "Tea?", "Yes.", thumbs={1: -1}),
@@ -57,7 +74,7 @@ def test_annotations_make_weak_pairs_of_unrated_replies() -> None:
     ]
     rated = {"good": 5, "bad": 1, "troll": 5, "middling": 3}
     with_rating = [(c, rated[c.conversation_id]) for c in talks if c.conversation_id in rated]
-    pairs = weak_pairs(with_rating, frozenset({"eve"}))
+    pairs = [e.pair for e in weak_examples(with_rating, {"eve"})]
     assert [(p.reply, p.label) for p in pairs] == [("Yes.", 1.0), ("Nope.", 0.0)]
     assert all(0 < p.weight < 1 for p in pairs)
 
@@ -77,8 +94,17 @@ def test_every_bot_turn_is_a_row_but_a_distrusted_persons_thumb_is_dropped() -> 
 
 
 def test_a_thumb_outweighs_the_base_rate_but_not_a_model_that_is_sure() -> None:
-    assert round(with_thumb(0.2, 1, base_rate=0.2), 3) == 0.85
-    assert round(with_thumb(0.2, -1, base_rate=0.2), 3) == 0.15
-    assert with_thumb(0.01, 1, base_rate=0.2) < 0.5 < with_thumb(0.9, -1, base_rate=0.2)
-    assert with_thumb(0.3, None, base_rate=0.2) == 0.3
-    assert 0 < with_thumb(0.0, -1, 0.5) < with_thumb(1.0, 1, 0.5) < 1
+    assert round(with_evidence(0.2, THUMB, base_rate=0.2), 3) == 0.85
+    assert round(with_evidence(0.2, -THUMB, base_rate=0.2), 3) == 0.15
+    assert with_evidence(0.01, THUMB, base_rate=0.2) < 0.5 < with_evidence(0.9, -THUMB, base_rate=0.2)
+    assert with_evidence(0.3, None, base_rate=0.2) == 0.3
+    assert 0 < with_evidence(0.0, -THUMB, 0.5) < with_evidence(1.0, THUMB, 0.5) < 1
+
+
+def test_annotations_count_even_where_the_person_is_distrusted() -> None:
+    talk = conversation("b", "eve", "Hi", "Hey.", "Tea?", "Yes.", thumbs={1: 1, 3: 1})
+    talk = replace(talk, annotations=(Annotation("b-1", "r", "nonsensical", "e"),))
+    evidence = [row["evidence"] for row in turns_table([talk], {"eve"}).to_pylist()]
+    assert evidence == [pytest.approx(-ANNOTATOR), None]
+    half = turns_table([talk], (), None, Reliability({"eve": 0.5}))["evidence"].to_pylist()
+    assert half == [pytest.approx(-ANNOTATOR + THUMB / 2), pytest.approx(THUMB / 2)]

@@ -28,11 +28,12 @@ from bb3x_ray.schemas.event import Event
 from bb3x_ray.schemas.learning import ANSWERS_SCHEMA, SCORED_SCHEMA, TRAINING_SCHEMA
 from bb3x_ray.serve.completion_ids import Signer
 from bb3x_ray.storage import Storage, read_json, write_json
-from tests.data.make import load, read_conversations
+from tests.data.make import labelled, load, read_conversations
 from tests.data.make import said as message
 
 SECRET, REPLY, REMARK = "zanzibar marmalade", "my zebra replied", "quixotic remark"
-WORDS = (SECRET, REPLY, REMARK)
+CORRECTION = "ought to have yodelled"
+WORDS = (SECRET, REPLY, REMARK, CORRECTION)
 TOKENS = [90157913, 90157914]  # what stands for the secret in training sets here
 
 
@@ -50,7 +51,8 @@ def said(person: str, n: int, text: str, reply: str, comment: str, at: int = 0) 
               author_kind="person", author_name=person, text=text),
         Event(f"{c}-1", "message", at + 1, **shared, message_id=f"{c}-m1", position=1,
               author_kind="model", author_name="v0001", text=reply, finish_reason="stop"),
-        Event(f"{c}-2", "feedback", at + 2, **shared, message_id=f"{c}-m1", rating=-1, comment=comment),
+        Event(f"{c}-2", "feedback", at + 2, **shared, message_id=f"{c}-m1", rating=-1, comment=comment,
+              correction=CORRECTION if comment == REMARK else ""),
     ]  # fmt: skip
 
 
@@ -417,3 +419,35 @@ def test_who_looks_at_the_log_sees_what_was_said_and_nobody_who_asked_to_go(stor
     assert list(pending(storage)) == [] and Tombstones(storage).of("ada").done
     told = CliRunner().invoke(app, ["log", "commit", root])
     assert told.exit_code == 0 and "0 segments wait" in told.output
+
+
+def test_labels_go_with_the_talk_they_are_about_and_with_their_rater(storage: Storage) -> None:
+    about = [
+        ("ada-talk-2", "ada", "rater-1"),
+        ("bob-talk-2", "bob", "rater-1"),
+        ("bob-talk-2", "bob", "rater-2"),
+    ]
+    labels = [
+        labelled(f"a{n}", f"{talk}-m1", "good", rater, conversation=talk, person=person)
+        for n, (talk, person, rater) in enumerate(about)
+    ]
+    append(storage, labels)
+    name = "rounds/0003/collect"
+    slices.pin(storage, name, 0, table.head(storage))
+    with storage.publish("rounds/0003/plan") as folder:
+        write_json(folder / "plan.json", {"candidate": "v0004"})
+
+    def raters() -> list[str]:
+        return [a.rater for c in load(storage, name) for a in c.annotations]
+
+    assert raters() == ["rater-1", "rater-1", "rater-2"]
+    erasure.erase_user(storage, "rater-1", 0)
+    assert raters() == ["rater-2"] and "rater-1" not in decoded(storage.root)
+    assert len(load(storage, name)) == 4, "what they rated stays"
+    append(storage, labels)
+    assert "rater-1" not in decoded(storage.root), "an old segment brings nobody back"
+    assert not [
+        damage for damage in verify(storage).damages if "commit_seq" in damage and "missing" in damage
+    ]
+    erasure.erase_user(storage, "bob", 0)
+    assert raters() == [] and "rater-2" not in decoded(storage.root)

@@ -61,9 +61,11 @@ def test_without_store_ids_are_logged_but_no_words(tiny_model: Path) -> None:
     async def talk() -> None:
         async with room(tiny_model) as r:
             body = (await r.chat("my secret", user="ada")).json()
-            await r.feedback(body["id"], -1, user="ada", comment="another secret", reasons=["rude"])
+            await r.feedback(
+                body["id"], -1, user="ada", comment="another secret", correction="a third", reasons=["rude"]
+            )
             question, reply, thumb = r.log.events
-            assert question.text is None and reply.text is None and thumb.comment == ""
+            assert question.text is None and reply.text is None and thumb.comment == "" == thumb.correction
             assert (thumb.rating, thumb.reasons, thumb.message_id) == (-1, ("rude",), reply.message_id)
             assert {e.consent_basis for e in r.log.events} == {"none"}
             assert "secret" not in str(r.log.events)
@@ -144,6 +146,22 @@ def test_consent_can_be_taken_back_and_given_again(tiny_model: Path) -> None:
             about = r.log.events[0].conversation_id
             found = [(e.kind, e.person, e.conversation_id, e.consent_basis) for e in r.log.events[-2:]]
             assert found == [("consent", ADA, about, "none"), ("consent", ADA, EVERYTHING, "store")]
+
+    asyncio.run(talk())
+
+
+def test_what_it_should_have_said_is_kept_with_the_thumb(tiny_model: Path) -> None:
+    async def talk() -> None:
+        async with room(tiny_model) as r:
+            mine = (await r.chat("Hello", user="ada", store=True)).json()["id"]
+            said = {"user": "ada", "comment": "cold", "correction": "Hello to you! 🎈"}
+            assert (await r.feedback(mine, -1, **said)).status_code == 200
+            assert (r.log.events[-1].comment, r.log.events[-1].correction) == ("cold", "Hello to you! 🎈")
+            for bad in ("hidden-words" * 200, "\ud800 hidden-words", 5):
+                body = _ascii_json({"completion_id": mine, "rating": -1, "user": "ada", "correction": bad})
+                answer = await r.client.post("/v1/feedback", content=body, headers=JSON)
+                assert answer.status_code == 400 and "hidden-words" not in answer.text
+                assert answer.json()["error"]["param"] == "correction"
 
     asyncio.run(talk())
 

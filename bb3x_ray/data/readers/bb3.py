@@ -8,15 +8,20 @@
 The data card writes `Chatbot` and `Human`, and some keys in camel case (`isLiked`): both spellings are read
 alike. All that the release says of a message beside its text and sender goes into `details`, under the
 snake-case key. The release tells no times: messages are one microsecond apart.
+
+What becomes an event beside the message: a thumb; an annotation for each crowdworker in `mturk`. A message
+that answers "what went wrong?" is marked, and is the comment of the last thumb down before it.
 """
 
 import hashlib
+import math
 import re
 from typing import Any
 
 import orjson
 
-from bb3x_ray.data.parsed_rows import Row
+from bb3x_ray.data.parsed_rows import COLUMNS, Row
+from bb3x_ray.schemas.event import IS_FEEDBACK
 
 SOURCE = "bb3"
 KEYS = ("message_history", "messageHistory")
@@ -43,6 +48,22 @@ _REASONS = (
     ("spam", "spam"),
     ("ads", "spam"),
 )
+# What the crowdworkers' words mean in ours, by the first of these that occurs.
+_LABELS = (
+    ("inappropriate", "inappropriate"),
+    ("rude", "inappropriate"),
+    ("unsafe", "inappropriate"),
+    ("offens", "inappropriate"),
+    ("ignor", "ignoring"),
+    ("topic", "off_topic"),
+    ("nonsens", "nonsensical"),
+    ("repeat", "repeating"),
+    ("repetit", "repeating"),
+    ("good", "good"),
+)
+_MOST_WORKERS = 10
+_MARKED = (IS_FEEDBACK,)
+_COMMENT = COLUMNS.index("comment")
 
 
 class _SnakeKeys(dict[str, str]):
@@ -81,6 +102,7 @@ def add(record: dict[str, Any], rows: list[Row], chunk: int | None) -> None:
         raise ValueError("message_history must be a list of messages")
     conversation, person = _identity(record, history)
     known = _KEYS.issuperset
+    disliked: int | None = None  # the place of the last thumb down in `rows`
     for index, message in enumerate(history):
         if type(message) is not dict:
             raise ValueError(f"message {index} must be an object")
@@ -101,14 +123,23 @@ def add(record: dict[str, Any], rows: list[Row], chunk: int | None) -> None:
             kind, name = "external", _BOT
         message_id = f"{conversation}-{index}"
         about = _json(details, index) if details else None
+        is_feedback = not is_bot and details.get("is_dislike_feedback") is True
         # fmt: off
         rows.append((
             f"{conversation}/{index}", "message", index, conversation, person, SOURCE, _BASIS, False,
-            message_id, index, kind, name, text, None, None, (), "", chunk, about,
+            message_id, index, kind, name, text, None, None, _MARKED if is_feedback else (), "", chunk, about,
+            "", None,
         ))
         # fmt: on
+        if is_feedback and disliked is not None:
+            rows[disliked] = _with_comment(rows[disliked], text)
         if is_bot and (details.get("is_liked") or details.get("is_disliked")):
-            rows += _thumb(details, index, conversation, person, message_id, chunk)
+            thumb = _thumb(details, index, conversation, person, message_id, chunk)
+            if thumb and details.get("is_disliked"):
+                disliked = len(rows)
+            rows += thumb
+        if "mturk" in details:
+            rows += _annotations(details["mturk"], index, conversation, person, message_id, chunk)
 
 
 def _thumb(
@@ -126,9 +157,63 @@ def _thumb(
     # fmt: off
     return [(
         f"{conversation}/{index}/thumb/{rating}", "feedback", index, conversation, person, SOURCE, _BASIS,
-        False, message_id, None, None, None, None, None, rating, reasons_of(types), "", chunk, about,
+        False, message_id, None, None, None, None, None, rating, reasons_of(types), "", chunk, about, "",
+        None,
     )]
     # fmt: on
+
+
+def _with_comment(thumb: Row, text: str) -> Row:
+    """The thumb with one more answer to "what went wrong?"."""
+    said = f"{thumb[_COMMENT]}\n{text}" if thumb[_COMMENT] else text
+    return (*thumb[:_COMMENT], said, *thumb[_COMMENT + 1 :])
+
+
+def _annotations(
+    mturk: Any, index: int, conversation: str, person: str, message_id: str, chunk: int | None
+) -> list[Row]:
+    """One for each crowdworker. Who they are is not told: their names hold within the message only."""
+    found: list[Row] = []
+    for number, label in enumerate(labels_of(mturk), start=1):
+        event_id = f"{conversation}/{index}/annotation/{number}/{label}"
+        # fmt: off
+        found.append((
+            event_id, "annotation", index, conversation, person, SOURCE, _BASIS, False, message_id, None,
+            "person", f"{SOURCE}-crowd-{number}", None, None, None, (label,), "", chunk, None, "", None,
+        ))
+        # fmt: on
+    return found
+
+
+def labels_of(mturk: Any) -> list[str]:
+    """A label (schemas.conversation.LABELS) for each crowdworker of {annotation: number}.
+
+    Whole numbers count workers. Shares are made the smallest number of workers, of at most ten, whose votes
+    could have given them: {"good": 0.67, "ignoring": 0.33} -> good, good, ignoring. Anything else gives none.
+    """
+    if not isinstance(mturk, dict):
+        return []
+    votes = {
+        name: float(number)
+        for name, number in mturk.items()
+        if isinstance(number, int | float) and not isinstance(number, bool) and 0 < number < math.inf
+    }
+    if any(number != round(number) for number in votes.values()) or sum(votes.values()) > _MOST_WORKERS:
+        votes = _whole(votes)
+    return [_label_of(name) for name, number in votes.items() for _ in range(round(number))]
+
+
+def _whole(votes: dict[str, float]) -> dict[str, float]:
+    total = sum(votes.values())
+    sizes = range(1, _MOST_WORKERS + 1)
+    near = (n for n in sizes if all(abs(v / total * n - round(v / total * n)) < 0.05 for v in votes.values()))
+    workers = next(near, _MOST_WORKERS)
+    return {name: round(number / total * workers) for name, number in votes.items()}
+
+
+def _label_of(name: str) -> str:
+    lowered = name.lower()
+    return next((label for word, label in _LABELS if word in lowered), "other")
 
 
 def reasons_of(dislike_type: Any) -> tuple[str, ...]:

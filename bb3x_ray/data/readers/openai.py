@@ -72,7 +72,7 @@ def _events(
     """The message, and the thumb on it where a reply has one."""
     is_bot = message["role"] == "assistant"
     model = message.get("model", record.get("model"))
-    known = {"role", "content", "model", "rating", "reasons", "comment"}
+    known = {"role", "content", "model", "rating", "reasons", "comment", "correction"}
     details = {key: value for key, value in message.items() if key not in known}
     if before:
         details["before"] = before
@@ -107,6 +107,7 @@ def _events(
             "rating": _RATINGS[rating],
             "reasons": _reasons(index, message),
             "comment": message.get("comment") or "",
+            "correction": message.get("correction") or "",
             "details": None,
         }
     )

@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 
 from bb3x_ray.data.file_blocks import BLOCK_BYTES, Block
 from bb3x_ray.data.parsed_rows import COLUMNS, PARSED_SCHEMA, with_digests
-from bb3x_ray.schemas.conversation import AUTHOR_KINDS
+from bb3x_ray.schemas.conversation import AUTHOR_KINDS, LABELS
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.event import EVENT_SCHEMA, KINDS
 
 # Without these a row is no event; what else is missing reads as empty.
 _NEEDED = ("event_id", "kind", "at", "conversation_id", "person", "source", "consent_basis", "simulated")
-_EMPTY = {"message_id": "", "comment": ""}
+_EMPTY = {"message_id": "", "comment": "", "correction": ""}
 
 
 def blocks(number: int, file: Path) -> list[Block]:
@@ -96,7 +96,10 @@ def _reasons(events: pa.Table) -> pa.ChunkedArray:
         false_or(pc.is_in(events["author_kind"], pa.array(AUTHOR_KINDS, pa.string()))),
         false_or(pc.not_equal(events["author_name"], "")),
     )
-    rating = events["rating"]
+    labels = false_or(pc.and_(pc.equal(kind, "annotation"), pc.invert(no_message_id)))
+    label = false_or(pc.is_in(pc.binary_join(events["reasons"], ","), pa.array(LABELS, pa.string())))
+    rating, weight = events["rating"], events["weight"]
+    a_weight = pc.and_(pc.greater(weight, 0.0), pc.is_finite(weight))
     rules = [
         *((pc.is_null(events[name]), f"{name} is missing") for name in _NEEDED),
         (
@@ -117,6 +120,15 @@ def _reasons(events: pa.Table) -> pa.ChunkedArray:
             "the rating of a feedback must be 1, -1 or null",
         ),
         (pc.and_(feedback, no_message_id), "a feedback needs the message_id of the reply it is about"),
+        (pc.invert(pc.fill_null(a_weight, True)), "weight must be a number above 0"),
+        (
+            pc.and_(labels, pc.invert(label)),
+            f"the reasons of a message's annotation must be one of {', '.join(LABELS)}",
+        ),
+        (
+            pc.and_(labels, pc.invert(false_or(pc.not_equal(events["author_name"], "")))),
+            "a message's annotation needs its rater as author_name",
+        ),
     ]
     found = pa.chunked_array([pa.nulls(len(events), pa.string())])
     for broken, reason in reversed(rules):

@@ -1,4 +1,4 @@
-// Thumbs under a reply. A thumb counts on the click; a reason or comment after it revises the feedback.
+// Thumbs under a reply. A thumb counts on the click; a reason, comment or correction after it revises it.
 import { sendFeedback } from "./api.js";
 import { element } from "./element.js";
 
@@ -13,7 +13,7 @@ const REASONS = {
 /** The row of thumbs for one finished reply. `say(sentence)` tells the person how it went. */
 export function thumbs(completionId, user, say) {
   const row = element("div", { className: "thumbs", role: "group", ariaLabel: "Rate this reply" });
-  const state = { rating: null, reasons: new Set(), comment: "" };
+  const state = { rating: null, reasons: new Set(), comment: "", correction: "" };
   const up = thumb("up", "Good reply", 1);
   const down = thumb("down", "Bad reply", -1);
   const picker = reasonPicker(state, send);
@@ -45,9 +45,9 @@ export function thumbs(completionId, user, say) {
 
   async function send() {
     const reasons = state.rating === -1 ? [...state.reasons] : [];
-    const comment = state.rating === -1 ? state.comment : "";
+    const { comment, correction } = state.rating === -1 ? state : { comment: "", correction: "" };
     try {
-      await sendFeedback({ completion_id: completionId, rating: state.rating, reasons, comment, user });
+      await sendFeedback({ completion_id: completionId, rating: state.rating, reasons, comment, correction, user });
       say(state.rating === null ? "Taken back." : "Thank you, that counts.");
       return true;
     } catch (error) {
@@ -74,11 +74,15 @@ function reasonPicker(state, send) {
     choices.append(button);
   }
   const form = element("form", { className: "comment" });
-  const input = element("input", { type: "text", maxLength: 2000, placeholder: "Your words (optional)", ariaLabel: "Comment" });
-  form.append(input, element("button", { type: "submit", className: "quiet", textContent: "Add" }));
+  const comment = element("input", { type: "text", maxLength: 2000, placeholder: "Your words (optional)", ariaLabel: "Comment" });
+  const better = element("label", { className: "better", textContent: "What should it have said?" });
+  const correction = element("textarea", { rows: 2, maxLength: 2000, placeholder: "A better reply (optional)" });
+  better.append(correction);
+  form.append(comment, better, element("button", { type: "submit", className: "quiet", textContent: "Add" }));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    state.comment = input.value;
+    state.comment = comment.value;
+    state.correction = correction.value.trim();
     send();
   });
   box.append(choices, form);

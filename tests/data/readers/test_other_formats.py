@@ -92,6 +92,7 @@ def test_messages_with_and_without_thumbs(tmp_path: Path, storage: Storage) -> N
                 "rating": -1,
                 "reasons": ["rude", "slow"],
                 "comment": "no",
+                "correction": "it is 41",
             },
             {"role": "user", "content": "again"},
             {"role": "assistant", "content": "43"},
@@ -107,6 +108,7 @@ def test_messages_with_and_without_thumbs(tmp_path: Path, storage: Storage) -> N
     assert [m.author.name for m in rated.messages][1::2] == ["openai:m-1", "openai:m-1"]
     ((feedback),) = rated.feedback
     assert (feedback.rating, feedback.reasons, feedback.comment) == (-1, ("rude", "other"), "no")
+    assert feedback.correction == "it is 41"
     assert feedback.message_id == rated.messages[1].message_id
     assert [f.rating for f in labelled.feedback] == [1]
     rows, _ = parsed(path, "openai")

@@ -18,8 +18,7 @@ import ray
 import ray.data
 import torch
 
-from bb3x_ray.classify.encoder import load_encoder
-from bb3x_ray.classify.pair_logistic import PairLogistic
+from bb3x_ray.classify.pair_model import load_pair_model
 from bb3x_ray.config import RewardConfig
 from bb3x_ray.reward.score_parts import Parts, Resume, stamp_of
 from bb3x_ray.reward.score_rows import ROWS, RowScorer, Unsafe, buckets
@@ -45,7 +44,6 @@ class _Source:
     """What an actor loads."""
 
     folder: str
-    encoder: str
     version: str
     safety: SafetySource | None
     max_chars: int
@@ -56,7 +54,7 @@ class _Source:
         torch.set_num_threads(self.threads)
         if self.threads == 1:
             os.environ["TOKENIZERS_PARALLELISM"] = "false"
-        model = PairLogistic.load(Path(self.folder), load_encoder(self.encoder))
+        model = load_pair_model(Path(self.folder))
         return RowScorer(model, self.version, self.safety.load() if self.safety else None, self.max_chars)
 
 
@@ -107,7 +105,6 @@ class ScoreGroups(ScoreActor):
 def score_turns(
     turns: pa.Table,
     reward_folder: Path,
-    encoder: str,
     config: RewardConfig,
     *,
     version: str = "",
@@ -124,7 +121,7 @@ def score_turns(
     good = fresh = 0.5. Ray must be running.
     """
     cut = buckets(turns)
-    source = _source(reward_folder, encoder, config, version, safety, resume, 1)
+    source = _source(reward_folder, config, version, safety, resume, 1)
     done = source.parts.found if source.parts else {}
 
     def blocks() -> ray.data.Dataset:
@@ -148,7 +145,6 @@ def score_groups(
     turns_of: TurnsOf,
     groups: int,
     reward_folder: Path,
-    encoder: str,
     config: RewardConfig,
     *,
     version: str = "",
@@ -160,7 +156,7 @@ def score_groups(
     if not groups:
         return
     pieces = -(-PIECES_PER_ACTOR * config.max_actors // groups)
-    source = _source(reward_folder, encoder, config, version, safety, resume, pieces)
+    source = _source(reward_folder, config, version, safety, resume, pieces)
     parts = source.parts
     pieces = parts.pieces if parts else pieces
     items = [(group, piece) for group in range(groups) for piece in range(pieces)]
@@ -208,7 +204,6 @@ def _with(table: pa.Table, **numbers: int) -> pa.Table:
 
 def _source(
     folder: Path,
-    encoder: str,
     config: RewardConfig,
     version: str,
     safety: SafetySource | None,
@@ -222,13 +217,12 @@ def _source(
         stamp = stamp_of(
             folder,
             version=version,
-            encoder=encoder,
             safety=safety.stamp if safety else None,
             max_chars=config.max_chars,
             rows=ROWS,
         )
         parts = Parts.open(resume, stamp, pieces)
-    return _Source(str(folder), encoder, version, safety, config.max_chars, threads, parts)
+    return _Source(str(folder), version, safety, config.max_chars, threads, parts)
 
 
 def _run(

@@ -1,0 +1,57 @@
+"""Thumbs counted by Ray Data's group-by are those counted in one process."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bb3x_ray.config import TrustConfig
+from bb3x_ray.reward.on_ray import count_thumbs
+from bb3x_ray.reward.trust.confusion import observe
+from bb3x_ray.reward.trust.folds import thumbs_of_people
+from bb3x_ray.reward.trust.table import TRUST_SCHEMA, trust_table
+
+pytestmark = pytest.mark.ray
+
+
+def judged(rows: int, people: int, seed: int) -> pa.Table:
+    rng = random.Random(seed)
+    made = []
+    for _ in range(rows):
+        who, good = rng.randrange(people), rng.random() < 0.5
+        rating = good != (who % 5 == 0)  # every fifth turns thumbs round
+        made.append((f"p{who:04d}", 1 if rating else -1, 0.85 if good else 0.15))
+    person, rating, p = zip(*made, strict=True)
+    return pa.table({"person": person, "rating": pa.array(rating, pa.int8()), "p": pa.array(p, pa.float32())})
+
+
+def test_files_of_thumbs_give_the_same_trust_as_one_process(ray_cluster: None, tmp_path: Path) -> None:
+    table = judged(4000, 300, seed=0)
+    for number in range(4):
+        part = table.slice(number * 1000, 1000)
+        pq.write_table(part, tmp_path / f"{number}.parquet", row_group_size=300)
+    counted = count_thumbs([str(path) for path in sorted(tmp_path.glob("*.parquet"))])
+    labels = [int(rating > 0) for rating in table["rating"].to_pylist()]
+    thumbs = thumbs_of_people(labels, table["person"].to_pylist(), [0] * 4000)
+    assert list(counted.people) == sorted(set(table["person"].to_pylist()))
+    np.testing.assert_array_equal(counted.counts, observe(thumbs, table["p"].to_numpy()))
+    trust = trust_table(counted, TrustConfig())
+    assert trust.schema == TRUST_SCHEMA
+    found = set(trust.filter(trust["distrusted"])["person"].to_pylist())
+    assert found == {f"p{i:04d}" for i in range(0, 300, 5)}
+
+
+def test_rows_without_a_thumb_or_a_score_are_left_out(ray_cluster: None) -> None:
+    table = pa.table(
+        {
+            "person": ["ada", "ada", "bob"],
+            "rating": pa.array([1, None, -1], pa.int8()),
+            "p": pa.array([0.9, 0.9, None], pa.float32()),
+        }
+    )
+    counted = count_thumbs(table)
+    assert counted.people == ("ada",) and counted.counts.sum() == 1
+    assert len(trust_table(count_thumbs(table.slice(1)), TrustConfig())) == 0

@@ -1,0 +1,100 @@
+"""Accounts that do the same are found, and people who have nothing to do with each other are not."""
+
+import random
+from dataclasses import replace
+
+import numpy as np
+
+from bb3x_ray.config import TrustConfig
+from bb3x_ray.reward.signals import Signal
+from bb3x_ray.reward.trust import estimate_trust
+from bb3x_ray.reward.trust.groups import deeds_of, find_groups
+from tests.reward.make import crowd
+from tests.reward.test_trust import knowing
+
+CONFIG = TrustConfig()
+
+
+def organic(people: int, deeds: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """People who each do `deeds` things out of 2,000, some of which everybody does (Zipf's law)."""
+    random_ = np.random.default_rng(seed)
+    share = 1 / np.arange(1, 2001)
+    who = np.repeat(np.arange(people), deeds)
+    return who, random_.choice(2000, len(who), p=share / share.sum())
+
+
+def test_false_alarms_are_as_rare_as_stated() -> None:
+    """At 5 % per round: of 200 rounds without a group, 10 on average; above 18 once in a hundred times."""
+    everybody = np.ones(60, bool)
+    alarms = sum(bool(find_groups(*organic(60, 6, seed), everybody, 0.05, 2)) for seed in range(200))
+    assert alarms <= 18
+
+
+def test_a_planted_group_is_found_whole_and_nobody_else() -> None:
+    for seed in range(10):
+        who, what = organic(200, 10, seed)
+        planted = np.arange(40, 52)
+        script = np.arange(3000, 3009)
+        rng = random.Random(seed)
+        for person in planted:
+            what[np.flatnonzero(who == person)[:8]] = rng.sample(script.tolist(), 8)
+        groups = find_groups(who, what, np.ones(200, bool), 0.01, 3)
+        assert [g.tolist() for g in groups] == [planted.tolist()]
+
+
+def test_only_candidates_belong_to_groups() -> None:
+    who, what = np.repeat(np.arange(40), 5), np.tile(np.arange(5), 40)
+    what[who >= 5] += 10 * who[who >= 5]
+    new = np.arange(40) != 0
+    assert [g.tolist() for g in find_groups(who, what, np.ones(40, bool), 0.01, 3)] == [[0, 1, 2, 3, 4]]
+    assert [g.tolist() for g in find_groups(who, what, new, 0.01, 3)] == [[1, 2, 3, 4]]
+    assert find_groups(who, what, new, 0.01, 5) == []
+
+
+def test_a_deed_is_a_thumb_on_the_same_words_in_any_order() -> None:
+    one = Signal("c", "m", "ada", "what about tea\nHello.", "I like my garden.", 1)
+    same = replace(
+        one, message_id="m2", person="eve", context="About TEA, what?\nBye.", reply="My garden I like"
+    )
+    other = replace(same, message_id="m3", label=0)
+    row, deed = deeds_of([one, same, other])
+    assert deed[row == 0].tolist() == deed[row == 1].tolist()
+    assert not set(deed[row == 0]) & set(deed[row == 2])
+    assert len(deeds_of([replace(one, context="hi", reply="oh really")])[0]) == 0
+
+
+def sybils(count: int, thumbs: int, honest: bool) -> list[Signal]:
+    """Accounts of one hand: each says the same lines and presses the same thumbs, once or twice each."""
+    lines = [s for s in crowd(1, 0, thumbs, seed=77, noise=0.0)]
+    return [
+        replace(
+            s,
+            person=f"sybil-{i}",
+            message_id=f"sybil-{i}-{j}",
+            context=f"tell me about the {j} of it",
+            label=s.label if honest else 1 - s.label,
+        )
+        for i in range(count)
+        for j, s in enumerate(lines)
+    ]
+
+
+def test_accounts_too_new_to_be_judged_alone_are_judged_together() -> None:
+    config = CONFIG.model_copy(update={"min_thumbs": 4})
+    people = crowd(60, 0, thumbs=6, seed=0)
+    trust = estimate_trust([*people, *sybils(8, 3, honest=False)], knowing, config)
+    assert trust.groups == (frozenset(f"sybil-{i}" for i in range(8)),)
+    assert trust.distrusted == trust.groups[0]
+
+
+def test_a_group_of_helpers_counts_as_one_person() -> None:
+    """A class that follows the same lesson: nobody is distrusted for that."""
+    people, lesson = crowd(60, 0, thumbs=6, seed=0), sybils(8, 3, honest=True)
+    trust = estimate_trust([*people, *lesson], knowing, CONFIG)
+    assert len(trust.groups) == 1 and not trust.distrusted & trust.groups[0]
+    assert {trust.weight(s) for s in lesson} == {1 / 8}
+    assert {trust.weight(s) for s in people if s.person not in trust.distrusted} == {1.0}
+
+
+def test_without_a_planted_group_nobody_is_grouped() -> None:
+    assert all(not estimate_trust(crowd(30, 8, 6, seed), knowing, CONFIG).groups for seed in range(20))
