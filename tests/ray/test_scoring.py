@@ -84,10 +84,10 @@ def made(tmp_path: Path, name: str, rows: int = ROWS) -> Made:
 
 def test_one_group_is_shared_by_the_actors(ray_cluster: None, reward: Path, tmp_path: Path) -> None:
     two = CONFIG.model_copy(update={"min_actors": 2})
-    turns_of = made(tmp_path, "told", rows=3000)
+    turns_of = made(tmp_path, "told", rows=800)
     (scored,) = score_groups(turns_of, 1, reward, two)
     assert len(turns_of.processes()) == 2
-    assert scored["message_id"].to_pylist() == [f"m0-{i}" for i in range(3000)]
+    assert scored["message_id"].to_pylist() == [f"m0-{i}" for i in range(800)]
     assert set(scored["reward_version"].to_pylist()) == {"v0003"} and not any(scored["error"].to_pylist())
 
 
