@@ -3,8 +3,9 @@
     python -m benchmarks.closed_loop --store /tmp/loop            # twelve rounds, about an hour and a half
     python -m benchmarks.closed_loop --store /tmp/loop --table    # what is done so far
 
-An arm is one round: simulated people talk to v0001, v0002 learns from it and answers 400 prompts. Arms of one
-seed share prompts, judge and v0001's answers. What is done stays done: the same command goes on after a kill.
+An arm is one round: simulated people talk to v0001, v0002 learns from it and answers 380 prompts, as many as
+the part that is kept for evaluation gives. All arms share the prompts, those of one seed the judge and
+v0001's answers as well. What is done stays done: the same command goes on after a kill.
 """
 
 import argparse
@@ -34,16 +35,11 @@ from bb3x_ray.storage import Storage, read_json, write_json
 
 ROUND, CANDIDATE, CHAMPION = "rounds/0001", "v0002", "v0001"
 TROLLS = 0.3
+ADVERSARIAL = 0.21  # of the prompts
 DRAWS = 4000
-# What arms of one seed share: links, so it takes no space.
-_SHARED = (
-    "parts",
-    "prompts",
-    "judges",
-    f"models/{CHAMPION}",
-    f"evaluations/{CHAMPION}",
-    f"evaluations/{CHAMPION}-brevity",
-)
+# What all arms share, and what those of one seed do: links, so it takes no space.
+_SHARED_BY_ALL = ("parts", "prompts", f"models/{CHAMPION}")
+_SHARED = ("judges", f"evaluations/{CHAMPION}", f"evaluations/{CHAMPION}-brevity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +63,9 @@ class Loop:
     store: Path
     config: Path
     people: int = 72
-    prompts: int = 400
+    prompts: int = 380
     overrides: tuple[str, ...] = ()
+    first_seed: int = 0
 
     def root(self, arm: Arm, seed: int) -> Path:
         trust = "on" if arm.trust else "off"
@@ -90,8 +87,8 @@ class Loop:
                 "rounds=1",
                 f"talk.helpers={self.people - trolls}",
                 f"talk.trolls={trolls}",
-                f"evaluate.standard={each - each // 5}",
-                f"evaluate.adversarial={each // 5}",
+                f"evaluate.standard={each - round(each * ADVERSARIAL)}",
+                f"evaluate.adversarial={round(each * ADVERSARIAL)}",
                 "metrics.wandb=disabled",
                 *trust,
                 *self.overrides,
@@ -111,10 +108,13 @@ def run_arm(loop: Loop, arm: Arm, seed: int, say: Speaker) -> None:
 
 
 def _share(loop: Loop, root: Path, seed: int) -> None:
-    first = next((loop.root(arm, seed) for arm in ARMS if loop.about(arm, seed).is_file()), None)
-    if first is None or (root / "models").exists():
+    if (root / "models").exists():
         return
-    for name in _SHARED:
+    same_seed = next((loop.root(arm, seed) for arm in ARMS if loop.about(arm, seed).is_file()), None)
+    first = same_seed or loop.root(ARMS[0], loop.first_seed)
+    if first == root:
+        return
+    for name in _SHARED_BY_ALL + (_SHARED if same_seed else ()):
         shutil.copytree(first / name, root / name, copy_function=os.link)
     write_json(root / "models" / "next.json", {"next": 2})
 
@@ -259,11 +259,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--config", type=Path, default=Path("configs/local.yaml"))
     parser.add_argument("--people", type=int, default=72)
-    parser.add_argument("--prompts", type=int, default=400)
+    parser.add_argument("--prompts", type=int, default=380)
     parser.add_argument("--table", action="store_true", help="only show what is done so far")
     parser.add_argument("overrides", nargs="*", help="settings such as serve.port=8001")
     given = parser.parse_args(arguments)
-    loop = Loop(given.store, given.config, given.people, given.prompts, tuple(given.overrides))
+    loop = Loop(
+        given.store, given.config, given.people, given.prompts, tuple(given.overrides), given.seeds[0]
+    )
     say = Speaker()
     if not given.table:
         for seed in given.seeds:

@@ -38,7 +38,7 @@ def reward_train(config: ConfigOption = RECORDED, overrides: Overrides = None) -
     with rated_in_log(storage, parsed.log, may_teach(parsed)) as talk, connected(parsed.ray):
         models = RewardModels(storage, parsed, say)
         version = models.registry.reserve()
-        trust = models.trust(talk.evidence)
+        trust, _ = models.trust(talk.evidence)
         models.learn(
             version, talk.evidence, trust, talk.rated_as_a_whole, parsed.seed, upto_seq=talk.upto_seq
         )

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bb3x_ray.classify.dual_logistic import fit_logistic
 from bb3x_ray.classify.encoder import Encoder
+from bb3x_ray.classify.newton import NewtonLogistic
 from bb3x_ray.classify.pair_logistic import features
 from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.reward.signals import Signal
@@ -25,7 +25,7 @@ class RowJudge:
         self, train: np.ndarray, labels: np.ndarray, weights: np.ndarray, test: np.ndarray
     ) -> np.ndarray:
         """P(label = 1) of the rows `test`, float64 [M], learned from the rows `train`."""
-        return fit_logistic(self._x[train], labels, weights, self._l2).predict(self._x[test])
+        return NewtonLogistic.fit(self._x[train], labels, weights, self._l2).predict(self._x[test])
 
 
 class EncoderFoldJudge:
@@ -43,7 +43,7 @@ class EncoderFoldJudge:
         """P(label = 1) of `test`, float64 [N], learned from `train` with these labels and weights."""
         every = -(-len(train) // MOST)
         x = self._of(train[::every])
-        return fit_logistic(x, labels[::every], weights[::every], self._l2).predict(self._of(test))
+        return NewtonLogistic.fit(x, labels[::every], weights[::every], self._l2).predict(self._of(test))
 
     def _of(self, signals: Sequence[Signal]) -> np.ndarray:
         return self._features[[self._row[s.context, s.reply] for s in signals]]

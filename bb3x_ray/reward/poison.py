@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bb3x_ray.classify.dual_logistic import fit_logistic
+from bb3x_ray.classify.newton import NewtonLogistic
 from bb3x_ray.config import RewardConfig, TrustConfig
 from bb3x_ray.reward.fold_judge import RowJudge
 from bb3x_ray.reward.safety_mix import TRAIN, Example, Pools, build
@@ -103,7 +103,7 @@ def _scores(x: np.ndarray, train: Sequence[Example], rated: list[int], trust: Tr
     rows = np.flatnonzero(found.weight > 0)
     if not len(rows):
         return np.full(len(x), 0.5)
-    model = fit_logistic(x[rated][rows], found.label[rows], found.weight[rows], L2)
+    model = NewtonLogistic.fit(x[rated][rows], found.label[rows], found.weight[rows], L2)
     base_rate = float(np.average(found.label[rows], weights=found.weight[rows]))
     # The temperature is that of predictions for people whom the models did not see.
     by_person = replace(thumbs, fold=thumbs.person % 4)

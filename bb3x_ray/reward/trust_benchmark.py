@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bb3x_ray.classify.dual_logistic import fit_logistic
 from bb3x_ray.classify.encoder import Encoder
+from bb3x_ray.classify.newton import NewtonLogistic
 from bb3x_ray.classify.pairs import surface
 from bb3x_ray.config import TrustConfig, TrustMethod
 from bb3x_ray.reward.fold_judge import RowJudge
@@ -96,7 +96,7 @@ def measure_mix(
         rows = np.arange(len(labels))
         if not weights.sum() > 0:
             return 0.5  # nothing left to learn from
-        model = fit_logistic(x[rows], labels, weights, L2)
+        model = NewtonLogistic.fit(x[rows], labels, weights, L2)
         return float(((model.predict(x_test) > 0.5) != gold).mean())
 
     nan = float("nan")

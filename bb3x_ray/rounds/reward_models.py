@@ -20,6 +20,7 @@ from bb3x_ray.reward.reliability import Reliability
 from bb3x_ray.reward.reward_model import check
 from bb3x_ray.reward.reward_report import measured_on, measures_table, reward_card
 from bb3x_ray.reward.signal_model import SignalModel, fit_signals
+from bb3x_ray.reward.signals import Signal
 from bb3x_ray.reward.trust import Trust, TrustHistory, estimate_trust
 from bb3x_ray.schemas.conversation import Conversation
 from bb3x_ray.storage import Storage, read_json, write_json
@@ -42,8 +43,8 @@ class RewardModels:
         evidence: Sequence[Evidence],
         history: TrustHistory | None = None,
         new: Collection[str] | None = None,
-    ) -> Trust:
-        """Whom to trust, by their thumbs.
+    ) -> tuple[Trust, list[Signal]]:
+        """Whom to trust, by their thumbs, and the thumbs that were judged.
 
         history   what earlier rounds found out about people
         new       messages whose thumbs they did not judge; None: all
@@ -53,7 +54,7 @@ class RewardModels:
         earlier = [] if new is None else [s for s in signals if s.message_id not in new][-MOST:]
         self._say(f"score: whom to trust, by {len(judged)} thumbs{' since the round before' * bool(history)}")
         judge = EncoderFoldJudge(load_encoder(self._config.reward.encoder), [*judged, *earlier])
-        return estimate_trust(judged, judge, self._config.trust, history, earlier)
+        return estimate_trust(judged, judge, self._config.trust, history, earlier), judged
 
     def learn(
         self,

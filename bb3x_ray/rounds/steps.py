@@ -25,7 +25,9 @@ from bb3x_ray.reward.evidence import evidence_of
 from bb3x_ray.reward.on_ray import score_groups
 from bb3x_ray.reward.reliability import Reliability
 from bb3x_ray.reward.score_parts import Resume
+from bb3x_ray.reward.signals import Signal
 from bb3x_ray.reward.trust import Trust, TrustHistory
+from bb3x_ray.reward.trust.report import HISTORY, load_history, save_trust
 from bb3x_ray.rounds import erasure
 from bb3x_ray.rounds.cleaning import deidentifier
 from bb3x_ray.rounds.human_share import Exchange, rank_exchanges
@@ -51,7 +53,6 @@ from bb3x_ray.schemas.learning import (
 from bb3x_ray.storage import Storage, read_json, write_json
 
 Say = Callable[[str], None]
-_HISTORY = "history.parquet"
 
 
 class Server(Protocol):
@@ -123,13 +124,13 @@ class RoundSteps:
         if not self.ledger.is_done(plan.name, "score"):
             started = time.monotonic()
             parts = self.storage.path(plan.name, "scoring")
-            scored, trust = self._score(plan, slice_, parts)
+            scored, judged = self._score(plan, slice_, parts)
             settings = self._settings("reward", "safety", "trust")
             with self.ledger.publish(
                 plan.name, "score", reward=scored.reward_version, settings=settings
             ) as folder:
                 _save_scored(scored, folder)
-                trust.history.save(folder / _HISTORY)
+                save_trust(folder, *judged)
             shutil.rmtree(parts, ignore_errors=True)
             self.metrics.log(
                 "score", {**scored.metrics, "seconds": time.monotonic() - started}, round=plan.number
@@ -142,10 +143,13 @@ class RoundSteps:
         )
         return scored
 
-    def _score(self, plan: RoundPlan, slice_: Slice, parts: Path) -> tuple[Scored, Trust]:
+    def _score(
+        self, plan: RoundPlan, slice_: Slice, parts: Path
+    ) -> tuple[Scored, tuple[Trust, list[Signal]]]:
+        """(scores, trust and the thumbs that it was estimated from)"""
         rewards, version = RewardModels(self.storage, self.config, self.say), plan.reward_version
         evidence = evidence_of(c for c in self.rated_upto(plan) if self._learns(c.person))
-        trust = rewards.trust(evidence, self._history(plan), self._new_thumbs(plan))
+        trust, judged = rewards.trust(evidence, self._history(plan), self._new_thumbs(plan))
         rewards.learn(version, evidence, trust, lambda: self._annotated(slice_), plan.seed, round=plan.number)
         safety = ensure_safety(self.storage, self.config.safety, self.config.seed, self.say)
         filter_ = safety_folder(self.storage, safety)
@@ -167,14 +171,17 @@ class RoundSteps:
         turns = pa.concat_tables([SCORED_SCHEMA.empty_table(), *tables])
         report = {k: v for k, v in rewards.registry.lineage(version).items() if isinstance(v, float)}
         unsafe_above = filter_.load().reply_threshold
-        return Scored(turns, trust.trust, trust.distrusted, version, report, unsafe_above, safety), trust
+        return Scored(turns, trust.trust, trust.distrusted, version, report, unsafe_above, safety), (
+            trust,
+            judged,
+        )
 
     def _history(self, plan: RoundPlan) -> TrustHistory | None:
         """What the round before remembers of people; None for the first, and after rounds of before 0.4."""
         if plan.number == 1:
             return None
-        path = self.ledger.folder(f"rounds/{plan.number - 1:04d}", "score") / _HISTORY
-        return TrustHistory.load(path) if path.is_file() else None
+        folder = self.ledger.folder(f"rounds/{plan.number - 1:04d}", "score")
+        return load_history(folder) if (folder / HISTORY).is_file() else None
 
     def _new_thumbs(self, plan: RoundPlan) -> frozenset[str] | None:
         """Messages whose feedback the round before did not know as it is now; None: all of them."""

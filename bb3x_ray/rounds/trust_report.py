@@ -40,10 +40,10 @@ def find_report(
     ledger = Ledger(storage)
     done = [n for n in _rounds(storage) if ledger.is_done(f"rounds/{n:04d}", "score")]
     if not done or (number is not None and number not in done):
-        which = "no round" if number is None else f"round {number} of {storage.root}"
+        what = "no round has" if number is None else f"round {number} does not have"
         raise UserError(
-            f"{which} has a score step that is done{'' if number else f' under {storage.root}'}: "
-            "`bb3x run` makes rounds; storage.root= names another store."
+            f"{storage.root}: {what} a score step that is done; `bb3x run` makes rounds, and storage.root= "
+            "names another store."
         )
     number = number or done[-1]
     people = load_report(ledger.folder(f"rounds/{number:04d}", "score"))

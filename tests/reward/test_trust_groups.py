@@ -26,7 +26,7 @@ def organic(people: int, deeds: int, seed: int) -> tuple[np.ndarray, np.ndarray]
 def test_false_alarms_are_as_rare_as_stated() -> None:
     """At 5 % per round: of 200 rounds without a group, 10 on average; above 18 once in a hundred times."""
     everybody = np.ones(60, bool)
-    alarms = sum(bool(find_groups(*organic(60, 6, seed), everybody, 0.05, 2)) for seed in range(200))
+    alarms = sum(bool(find_groups([organic(60, 6, seed)], everybody, 0.05, 2)) for seed in range(200))
     assert alarms <= 18
 
 
@@ -38,7 +38,7 @@ def test_a_planted_group_is_found_whole_and_nobody_else() -> None:
         rng = random.Random(seed)
         for person in planted:
             what[np.flatnonzero(who == person)[:8]] = rng.sample(script.tolist(), 8)
-        groups = find_groups(who, what, np.ones(200, bool), 0.01, 3)
+        groups = find_groups([(who, what)], np.ones(200, bool), 0.01, 3)
         assert [g.tolist() for g in groups] == [planted.tolist()]
 
 
@@ -46,9 +46,9 @@ def test_only_candidates_belong_to_groups() -> None:
     who, what = np.repeat(np.arange(40), 5), np.tile(np.arange(5), 40)
     what[who >= 5] += 10 * who[who >= 5]
     new = np.arange(40) != 0
-    assert [g.tolist() for g in find_groups(who, what, np.ones(40, bool), 0.01, 3)] == [[0, 1, 2, 3, 4]]
-    assert [g.tolist() for g in find_groups(who, what, new, 0.01, 3)] == [[1, 2, 3, 4]]
-    assert find_groups(who, what, new, 0.01, 5) == []
+    assert [g.tolist() for g in find_groups([(who, what)], np.ones(40, bool), 0.01, 3)] == [[0, 1, 2, 3, 4]]
+    assert [g.tolist() for g in find_groups([(who, what)], new, 0.01, 3)] == [[1, 2, 3, 4]]
+    assert find_groups([(who, what)], new, 0.01, 5) == []
 
 
 def test_a_deed_is_a_thumb_on_the_same_words_in_any_order() -> None:
@@ -57,10 +57,9 @@ def test_a_deed_is_a_thumb_on_the_same_words_in_any_order() -> None:
         one, message_id="m2", person="eve", context="About TEA, what?\nBye.", reply="My garden I like"
     )
     other = replace(same, message_id="m3", label=0)
-    row, deed = deeds_of([one, same, other])
-    assert deed[row == 0].tolist() == deed[row == 1].tolist()
-    assert not set(deed[row == 0]) & set(deed[row == 2])
-    assert len(deeds_of([replace(one, context="hi", reply="oh really")])[0]) == 0
+    for row, deed in deeds_of([one, same, other]):
+        assert row.tolist() == [0, 1, 2] and deed[0] == deed[1] != deed[2]
+    assert [len(row) for row, _ in deeds_of([replace(one, context="hi", reply="oh really")])] == [0, 0]
 
 
 def sybils(count: int, thumbs: int, honest: bool) -> list[Signal]:
@@ -80,16 +79,16 @@ def sybils(count: int, thumbs: int, honest: bool) -> list[Signal]:
 
 
 def test_accounts_too_new_to_be_judged_alone_are_judged_together() -> None:
-    config = CONFIG.model_copy(update={"min_thumbs": 4})
+    config = CONFIG.model_copy(update={"min_thumbs": 6})
     people = crowd(60, 0, thumbs=6, seed=0)
-    trust = estimate_trust([*people, *sybils(8, 3, honest=False)], knowing, config)
+    trust = estimate_trust([*people, *sybils(8, 5, honest=False)], knowing, config)
     assert trust.groups == (frozenset(f"sybil-{i}" for i in range(8)),)
     assert trust.distrusted == trust.groups[0]
 
 
 def test_a_group_of_helpers_counts_as_one_person() -> None:
     """A class that follows the same lesson: nobody is distrusted for that."""
-    people, lesson = crowd(60, 0, thumbs=6, seed=0), sybils(8, 3, honest=True)
+    people, lesson = crowd(60, 0, thumbs=6, seed=0), sybils(8, 5, honest=True)
     trust = estimate_trust([*people, *lesson], knowing, CONFIG)
     assert len(trust.groups) == 1 and not trust.distrusted & trust.groups[0]
     assert {trust.weight(s) for s in lesson} == {1 / 8}

@@ -78,7 +78,8 @@ def estimate_trust(
     earlier   thumbs of earlier rounds, which the fold models may learn from as well
 
     People with fewer than `config.min_thumbs` thumbs are not distrusted by themselves, nor is anybody where
-    the models know nothing. The same arguments give the same trust.
+    the models know nothing, or where there are fewer than `config.min_all_thumbs` thumbs of all people. The
+    same arguments give the same trust.
     """
     history = history or TrustHistory.empty()
     everything = [*signals, *earlier]
@@ -93,7 +94,7 @@ def estimate_trust(
     if groups:
         found = _as_one_person(found, thumbs, counts, groups, config)
     agreement = _agreement(thumbs, found)
-    knows = agreement > 0.5
+    knows = agreement > 0.5 and counts.sum() >= config.min_all_thumbs
     if not knows and config.method != "none":
         found = replace(
             found,
@@ -166,9 +167,9 @@ def _groups(
 ) -> list[np.ndarray]:
     """Only accounts without a past: who has long been talking is known by what they did."""
     number = {name: i for i, name in enumerate(names)}
-    row, deed = deeds_of(signals)
-    person = np.array([number[s.person] for s in signals])
-    return find_groups(person[row], deed, past.sum(1) == 0, config.group_false_alarms, config.group_size)
+    person = np.array([number[s.person] for s in signals], np.int64)
+    deeds = [(person[row], deed) for row, deed in deeds_of(signals)]
+    return find_groups(deeds, past.sum(1) == 0, config.group_false_alarms, config.group_size)
 
 
 def _as_one_person(

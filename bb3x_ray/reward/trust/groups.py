@@ -1,13 +1,13 @@
 """Accounts that do the same far more often than chance has it.
 
-A deed is a thumb of one kind on near-same words: the same words said to the bot, or by it, in any order. If
-people chose deeds independently of each other, each as often as everybody does it, two accounts with n and m
-deeds would share about n · m · Σ q² of them, q the share of each among all deeds: rarely more than one, and
-where many say "hello", that is in q. So that hellos do not hide what is rare, shared deeds are counted four
-times, among all deeds and among those that are ever rarer. Pairs that share so many that a Poisson count
-does it with a chance below `false_alarms` ÷ (number of pairs · 4) are linked, and what is linked is a group.
-In a round where nobody is coordinated, the chance that any group is found is thus at most `false_alarms`
-(Bonferroni).
+A deed is a thumb of one kind on near-same words, the same in any order. If people chose deeds independently
+of each other, each as often as everybody does it, two accounts with n and m deeds would share n · m · Σ q² of
+them, q the share of each among all deeds: rarely more than one, and where many say "hello", that is in q.
+Shared deeds are counted once by what was said to the bot and once by what it said; and, so that hellos do
+not hide what is rare, four times in each: among all deeds and among those that are ever rarer. Pairs that
+share at least two, and so many that a Poisson count does it with a chance below `false_alarms` ÷ (number of
+pairs · 8), are linked, and what is linked is a group. In a round where nobody is coordinated, the chance that
+any group is found is thus at most `false_alarms` (Bonferroni).
 
 What people share because the same page or lesson told them what to say is a group as well: that is why
 a group is not distrusted for being one. It counts as one person, and is trusted as that person would be.
@@ -24,40 +24,43 @@ from bb3x_ray.reward.signals import Signal
 
 _WORD = re.compile(r"\w+")
 _LEAST_WORDS = 3  # "hi" and "oh really" are everybody's
-_NEIGHBOURS = 64  # of a deed that more accounts did, each is compared with so many next to it
+_LEAST_SHARED = 2
+_NEIGHBOURS = 32  # of a deed that more accounts did, each is compared with so many next to it
 _TERMS = 40
 _RARE = (1.0, 0.05, 0.01, 0.002)  # largest share of all deeds
 
 
-def deeds_of(signals: Sequence[Signal]) -> tuple[np.ndarray, np.ndarray]:
-    """(which signal, which deed) [M] each: what was said to the bot and what it said, with the thumb."""
-    number: dict[tuple[int, int, frozenset[str]], int] = {}
-    rows: list[tuple[int, int]] = []
-    for row, signal in enumerate(signals):
-        heard = signal.context.partition("\n")[0]
-        for side, text in enumerate((heard, signal.reply)):
+def deeds_of(signals: Sequence[Signal]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(which signal [M], which deed [M]), by what was said to the bot and by what it said."""
+    found = []
+    for of_bot in (False, True):
+        number: dict[tuple[int, frozenset[str]], int] = {}
+        rows: list[tuple[int, int]] = []
+        for row, signal in enumerate(signals):
+            text = signal.reply if of_bot else signal.context.partition("\n")[0]
             words = frozenset(_WORD.findall(text.lower()))
             if len(words) >= _LEAST_WORDS:
-                deed = number.setdefault((side, signal.label, words), len(number))
-                rows.append((row, deed))
-    found = np.array(rows, np.int64).reshape(-1, 2)
-    return found[:, 0], found[:, 1]
+                rows.append((row, number.setdefault((signal.label, words), len(number))))
+        columns = np.array(rows, np.int64).reshape(-1, 2)
+        found.append((columns[:, 0], columns[:, 1]))
+    return found
 
 
 def find_groups(
-    person: np.ndarray, deed: np.ndarray, candidates: np.ndarray, false_alarms: float, least: int
+    deeds: Sequence[tuple[np.ndarray, np.ndarray]], candidates: np.ndarray, false_alarms: float, least: int
 ) -> list[np.ndarray]:
     """Groups of at least `least` people, each an array of their numbers, the largest first.
 
-    person, deed   [M] who did what; doing it again counts once
-    candidates     [P] bool: who may belong to a group, such as new accounts
+    deeds        for each way of looking at deeds: (person [M], deed [M]), who did what; again counts once
+    candidates   [P] bool: who may belong to a group, such as new accounts
     """
-    both = np.unique(np.stack([person, deed], 1), axis=0)
     linked: set[tuple[int, int]] = set()
-    for rarest in _RARE:
-        if len(both):
-            share = np.bincount(both[:, 1]) / len(both)
-            linked |= _linked(both[share[both[:, 1]] <= rarest], candidates, false_alarms / len(_RARE))
+    chance = false_alarms / (len(_RARE) * max(1, len(deeds)))
+    for person, deed in deeds:
+        both = np.unique(np.stack([person, deed], 1), axis=0)
+        share = np.bincount(both[:, 1]) / max(1, len(both))
+        for rarest in _RARE:
+            linked |= _linked(both[share[both[:, 1]] <= rarest], candidates, chance)
     groups = [group for group in _components(sorted(linked)) if len(group) >= least]
     return sorted((np.array(sorted(g)) for g in groups), key=lambda g: (-len(g), int(g[0])))
 
@@ -71,20 +74,27 @@ def _linked(both: np.ndarray, candidates: np.ndarray, false_alarms: float) -> se
     own = np.bincount(person, minlength=len(candidates))
     people = int((candidates & (own > 0)).sum())
     limit = false_alarms / max(1, people * (people - 1) // 2)
-    pairs = _shared(person[candidates[person]], deed[candidates[person]])
-    return {(a, b) for (a, b), count in pairs.items() if _tail(count, own[a] * own[b] * alike) < limit}
+    first, second, count = _shared(person[candidates[person]], deed[candidates[person]], len(candidates))
+    return {
+        (a, b)
+        for a, b, n in zip(first.tolist(), second.tolist(), count.tolist(), strict=True)
+        if _tail(n, own[a] * own[b] * alike) < limit
+    }
 
 
-def _shared(person: np.ndarray, deed: np.ndarray) -> dict[tuple[int, int], int]:
-    """How many deeds pairs of people share."""
-    pairs: defaultdict[tuple[int, int], int] = defaultdict(int)
+def _shared(person: np.ndarray, deed: np.ndarray, people: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(first, second, how many deeds they share) of the pairs that share at least _LEAST_SHARED."""
     order = np.lexsort((person, deed))
     person, deed = person[order], deed[order]
-    for own in np.split(person, np.flatnonzero(np.diff(deed)) + 1):
-        for i, first in enumerate(own.tolist()):
-            for second in own[i + 1 : i + 1 + _NEIGHBOURS].tolist():
-                pairs[first, second] += 1
-    return pairs
+    codes = []
+    for step in range(1, _NEIGHBOURS + 1):
+        same = np.flatnonzero(deed[step:] == deed[:-step])
+        if not len(same):
+            break
+        codes.append(person[same] * people + person[same + step])
+    code, count = np.unique(np.concatenate([np.zeros(0, np.int64), *codes]), return_counts=True)
+    code, count = code[count >= _LEAST_SHARED], count[count >= _LEAST_SHARED]
+    return code // people, code % people, count
 
 
 def _tail(count: int, expected: float) -> float:
