@@ -87,7 +87,8 @@ class HubClassifier:
             has = ", ".join(sorted(labels))
             raise UserError(f"safety.unsafe_labels: name labels of {source!r} that mean unsafe: {has}.")
         self._unsafe = [labels[name] for name in unsafe_labels]
-        self._any_of_many = self._model.config.problem_type == "multi_label_classification"
+        of_many = self._model.config.problem_type == "multi_label_classification"
+        self._yes_or_no = of_many or len(labels) == 1
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model.to(self._device)
         self.source, self.unsafe_labels = source, tuple(unsafe_labels)
@@ -109,7 +110,7 @@ class HubClassifier:
         return found
 
     def _unsafe_logits(self, logits: torch.Tensor) -> torch.Tensor:
-        if self._any_of_many:  # one yes or no a label
+        if self._yes_or_no:  # for each label by itself
             return logits[:, self._unsafe].amax(1)
         p = logits.softmax(1)[:, self._unsafe].sum(1).clamp(_EDGE, 1 - _EDGE)
         return p.logit()

@@ -12,7 +12,10 @@ from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.reward.turns import with_evidence
 from bb3x_ray.schemas.learning import SCORED_SCHEMA
 
-ROWS = 512  # of a bucket: enough that short texts are padded to short ones, few enough to lose few by a crash
+# Of a bucket, at most: enough that texts are padded to texts of their length, few enough to lose few by a
+# crash; of few turns so few that they make `_BUCKETS`, for several actors to share.
+ROWS = 512
+_FEWEST, _BUCKETS = 32, 16
 _COPIED = ("conversation_id", "message_id", "person", "rating", "trusted")
 _GOOD, _FRESH, _UNSAFE, _UNSAFE_HEARD = range(4)
 
@@ -29,7 +32,7 @@ class RewardModel(Protocol):
 
 
 def buckets(turns: pa.Table) -> list[np.ndarray]:
-    """Places of rows, shortest first, in buckets of `ROWS`: they depend on the turns alone."""
+    """Places of rows, shortest first, in buckets that depend on the turns alone."""
     if not turns.num_rows:
         return []
     lengths = sum(
@@ -37,7 +40,8 @@ def buckets(turns: pa.Table) -> list[np.ndarray]:
         for name in ("context", "reply")
     )
     order = np.argsort(lengths, kind="stable")
-    return np.split(order, range(ROWS, len(order), ROWS))
+    size = min(ROWS, max(_FEWEST, -(-len(order) // _BUCKETS)))
+    return np.split(order, range(size, len(order), size))
 
 
 class RowScorer:

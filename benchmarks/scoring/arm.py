@@ -17,6 +17,7 @@ import torch
 
 from bb3x_ray.classify.encoder import load_encoder
 from bb3x_ray.classify.pair_logistic import PairLogistic
+from bb3x_ray.classify.pair_model import PairModel, load_pair_model
 from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.config import RewardConfig
 from bb3x_ray.data.readers.chitchat import read_chitchat
@@ -118,7 +119,7 @@ def _ray(folder: Path, cores: int) -> dict[str, float]:
 
 def _bare(folder: Path, threads: int) -> dict[str, float]:
     torch.set_num_threads(threads)
-    model = PairLogistic.load(folder / "reward", load_encoder())
+    model = load_pair_model(folder / "reward")
     pairs = _pairs(pq.read_table(folder / "turns.parquet"))
     began = time.perf_counter()
     for batch in _sorted_batches(pairs):
@@ -132,7 +133,7 @@ def _sorted_batches(pairs: list[Pair]) -> list[list[Pair]]:
     return [[pairs[i] for i in order[first : first + BATCH]] for first in range(0, len(order), BATCH)]
 
 
-def _score(model: PairLogistic, batch: list[Pair]) -> np.ndarray:
+def _score(model: PairModel, batch: list[Pair]) -> np.ndarray:
     """With hindsight and without, as scoring does."""
     fresh = [Pair(p.context, p.reply) for p in batch]
     return np.stack([model.predict(batch), model.predict(fresh)])
@@ -158,7 +159,7 @@ def _split(folder: Path, rows: int, cores: int) -> dict[str, float]:
 
 def _share(folder: Path, index: int, of: int, parent: int) -> dict[str, float]:
     torch.set_num_threads(1)
-    model = PairLogistic.load(folder / "reward", load_encoder())
+    model = load_pair_model(folder / "reward")
     batches = _sorted_batches(_pairs(pq.read_table(folder / "turns.parquet")))[index::of]
     _wait(folder / f"gate-{parent}", str(index), of)
     for batch in batches:

@@ -3,9 +3,11 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,7 @@ from tests.reward.make import crowd, examples
 
 pytestmark = pytest.mark.ray
 CONFIG = RewardConfig(min_actors=1, max_actors=2, num_cpus=0.5)
-GROUPS, ROWS = 12, 60
+GROUPS, ROWS, PIECES = 12, 60, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +84,10 @@ def made(tmp_path: Path, name: str, rows: int = ROWS) -> Made:
 
 def test_one_group_is_shared_by_the_actors(ray_cluster: None, reward: Path, tmp_path: Path) -> None:
     two = CONFIG.model_copy(update={"min_actors": 2})
-    turns_of = made(tmp_path, "told", rows=3000)
+    turns_of = made(tmp_path, "told", rows=800)
     (scored,) = score_groups(turns_of, 1, reward, two)
     assert len(turns_of.processes()) == 2
-    assert scored["message_id"].to_pylist() == [f"m0-{i}" for i in range(3000)]
+    assert scored["message_id"].to_pylist() == [f"m0-{i}" for i in range(800)]
     assert set(scored["reward_version"].to_pylist()) == {"v0003"} and not any(scored["error"].to_pylist())
 
 
@@ -97,7 +99,7 @@ def test_actors_ask_how_unsafe_reply_and_message_are(ray_cluster: None, reward: 
     words = ["How do I poison my uncle?", "I like my garden.", "You are a stupid bitch.", "How are you?"]
     turns = made(tmp_path, "told", rows=4)(0)
     turns = turns.set_column(3, "context", pa.array(words)).set_column(4, "reply", pa.array(words[::-1]))
-    scored = score_turns(turns, reward, "minilm", CONFIG, safety=SafetyFolder(tmp_path)).to_pylist()
+    scored = score_turns(turns, reward, CONFIG, safety=SafetyFolder(tmp_path)).to_pylist()
     assert [row["unsafe_heard"] > 0.5 for row in scored] == [True, False, True, False]
     assert [row["unsafe"] > 0.5 for row in scored] == [False, True, False, True]
 
@@ -130,6 +132,30 @@ def test_the_scores_do_not_depend_on_how_many_actors_there_are(
     for one, other in zip(*few, strict=True):
         assert one["message_id"] == other["message_id"]
         assert one["good"].to_pylist() == pytest.approx(other["good"].to_pylist(), abs=1e-6)
+
+
+@dataclass(frozen=True, slots=True)
+class Fatal(Made):
+    """The first process that asks for group 1 dies of it."""
+
+    def __call__(self, group: int) -> pa.Table:
+        if group == 1 and not (self.told / "died").exists():
+            (self.told / "died").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Made.__call__(self, group)
+
+
+def test_an_actor_that_dies_costs_no_row_and_doubles_none(
+    ray_cluster: None, reward: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "told").mkdir()
+    fatal, resume = Fatal(tmp_path / "told"), Resume(tmp_path / "parts", "made up")
+    scored = pa.concat_tables(score_groups(fatal, 3, reward, CONFIG, resume=resume))
+    assert (fatal.told / "died").exists()
+    calm = pa.concat_tables(score_groups(made(tmp_path, "calm"), 3, reward, CONFIG))
+    assert scored == calm and len(scored) == 3 * ROWS
+    names = [path.name.partition(".")[0] for path in resume.folder.glob("*/*.parquet")]
+    assert len(names) == len(set(names))
 
 
 DRIVER = """
@@ -174,15 +200,16 @@ def test_a_run_that_is_killed_goes_on_with_what_is_scored(
     before, after, undisturbed = (made(tmp_path, name) for name in ("before", "after", "undisturbed"))
     parts = tmp_path / "parts"
     survived = killed_in_the_middle(reward, parts, before.told)
-    assert 2 <= len(survived) < GROUPS, "killed too late to tell"
+    assert 2 <= len(survived) < GROUPS * PIECES, "killed too late to tell"
 
     scored = go_on(reward, parts, after.told)
     whole = pa.concat_tables(score_groups(undisturbed, GROUPS, reward, CONFIG))
     assert scored == whole and len(whole) == GROUPS * ROWS
     assert len(set(scored["message_id"].to_pylist())) == GROUPS * ROWS
     assert survived <= {path.name for path in parts.glob("*/*.parquet")}, "what was scored was scored again"
-    asked_again = {int(name.partition("-")[0]) for name in survived} & after.groups()
-    assert not asked_again and len(after.groups()) == GROUPS - len(survived)
+    pieces = Counter(int(name.partition("-")[0]) for name in survived)
+    assert after.groups() == {group for group in range(GROUPS) if pieces[group] < PIECES}
+    assert len(list(parts.glob("*/*.parquet"))) == GROUPS * PIECES
 
     # All is there: no actor is asked. Another reward model takes none of it.
     third = made(tmp_path, "third")
@@ -200,7 +227,7 @@ def test_turns_in_memory_are_resumed_too(ray_cluster: None, reward: Path, tmp_pa
     resume = Resume(tmp_path / "parts", "turns")
     first = score_turns(turns, reward, CONFIG, resume=resume)
     parts = sorted((tmp_path / "parts").glob("*/*.parquet"))
-    assert len(parts) == 3
+    assert len(parts) == 16
     parts[1].unlink()
     assert score_turns(turns, reward, CONFIG, resume=resume) == first
     assert sorted((tmp_path / "parts").glob("*/*.parquet")) == parts  # the same bytes, so the same names

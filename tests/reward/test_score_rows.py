@@ -112,11 +112,13 @@ def test_reply_and_the_message_before_it_are_asked_about_apart(model: Fussy) -> 
 
 
 def test_buckets_hold_every_row_once_shortest_first() -> None:
-    lengths = np.random.default_rng(0).integers(0, 300, 2 * ROWS + 10)
+    lengths = np.random.default_rng(0).integers(0, 300, 16 * ROWS + 10)
     table = turns(*("x" * int(n) for n in lengths), None)
     cut = buckets(table)
     assert sorted(np.concatenate(cut).tolist()) == list(range(len(table)))
-    assert [len(b) for b in cut] == [ROWS, ROWS, 11]
+    assert [len(b) for b in cut] == [ROWS] * 16 + [11]
+    assert [len(b) for b in buckets(table.slice(0, 960))] == [60] * 16  # for several actors to share
+    assert [len(b) for b in buckets(table.slice(0, 70))] == [32, 32, 6]
     lengths = np.append(lengths, 0)
     assert lengths[cut[0]].max() <= lengths[cut[1]].min() <= lengths[cut[1]].max() <= lengths[cut[2]].min()
     assert buckets(table.slice(0, 0)) == []

@@ -24,7 +24,7 @@ from bb3x_ray.reward.score_parts import Parts, Resume, stamp_of
 from bb3x_ray.reward.score_rows import ROWS, RowScorer, Unsafe, buckets
 from bb3x_ray.schemas.learning import SCORED_SCHEMA
 
-PIECES_PER_ACTOR = 4  # at least, so that actors end at about the same time
+PIECES_PER_ACTOR = 8  # at least, so that actors end at about the same time
 # Some turns of a slice: number of a group -> table of turns.TURNS_SCHEMA. Any process may call it.
 TurnsOf = Callable[[int], pa.Table]
 _PART_SCHEMA = SCORED_SCHEMA.append(pa.field("group", pa.int64())).append(pa.field("place", pa.int64()))
