@@ -118,7 +118,7 @@ def main() -> None:
         said = (ours if asked.arm == "ours" else bare)(asked.folder)
         sys.stdout.write(json.dumps(said) + "\n")
         return
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 130)
     with tempfile.TemporaryDirectory() as folder:
         with console.status(f"making {asked.thumbs:,} thumbs"):
             make(Path(folder), asked.thumbs, asked.people)
