@@ -24,7 +24,7 @@ from bb3x_ray.classify.pair_features import features
 from bb3x_ray.config import RewardConfig
 from bb3x_ray.schemas.errors import UserError
 from benchmarks.data.goals import Goal, table_of
-from benchmarks.reward.arms import predict
+from benchmarks.reward.arms import OURS, PLAIN, TFIDF, predict
 from benchmarks.reward.findings import Findings, findings_of
 from benchmarks.reward.material import Material, convai2, hh
 
@@ -95,10 +95,13 @@ def goals(found: Findings) -> list[Goal]:
     rows = []
     for name, view in found.views.items():
         least = 0.03 if found.measure == "AUROC" else 0.0
-        for arm, gain in view.gains.items():
-            wanted = least if arm == "tf-idf" else 0.0
+        for arm, wanted in ((TFIDF, least), (PLAIN, 0.0)):
+            gain = view.gains[arm]
             text = f"≥ {wanted:.2f}, interval above 0" if wanted else "interval above 0"
             rows.append(Goal(f"{name}: ours − {arm}", str(gain), text, gain.value >= wanted and gain.low > 0))
+        level, plain = view.at_length[OURS], view.at_length[PLAIN]
+        reached = level.low > plain.value
+        rows.append(Goal(f"{name}: replies of a length", str(level), f"above {plain.value:.3f}", reached))
         error = view.calibrated
         rows.append(Goal(f"{name}: calibration error", f"{error:.3f}", "≤ 0.05", error <= 0.05))
     return rows
