@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bb3x_ray.config import Config, load_config
+from bb3x_ray.config import Config
+from bb3x_ray.config_file import load_config
 from bb3x_ray.data.slices import open_slice
 from bb3x_ray.evaluate.compare import Comparison, Judged, equal_length_gain, mean_interval, paired_difference
 from bb3x_ray.evaluate.judged import Replies, SetJudged, judge_set

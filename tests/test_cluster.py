@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 import yaml
 
-from bb3x_ray.config import load_config
+from bb3x_ray.config_file import load_config
 
 ROOT = Path(__file__).parents[1]
 CLUSTER = ROOT / "cluster"

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from bb3x_ray.config import Config, load_config
+from bb3x_ray.config import Config
+from bb3x_ray.config_file import load_config
 from bb3x_ray.schemas.errors import UserError
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bb3x_ray.config import Config, load_config
+from bb3x_ray.config import Config
+from bb3x_ray.config_file import load_config
 from bb3x_ray.rounds.planning import plan_for
 from bb3x_ray.train.footprint import GIB
 

@@ -36,7 +36,7 @@ def annotate_export(
 
     Example: `bb3x annotate export --out sample.csv -n 200`
     """
-    from bb3x_ray.config import load_config
+    from bb3x_ray.config_file import load_config
 
     parsed = load_config(config, overrides)
     from bb3x_ray.data.annotation_sample import draw, latest_scores, write_sample
@@ -74,7 +74,7 @@ def annotate_import(
 
     Example: `bb3x annotate import sample-ann.csv sample-bob.csv` · `… import sheet.csv --rater ann`
     """
-    from bb3x_ray.config import load_config
+    from bb3x_ray.config_file import load_config
 
     overrides = [one for one in files if "=" in one and not Path(one).exists()]
     parsed = load_config(config, overrides)
@@ -113,7 +113,7 @@ def annotate_report(
 
     Example: `bb3x annotate report --config configs/recorded.yaml`
     """
-    from bb3x_ray.config import load_config
+    from bb3x_ray.config_file import load_config
 
     parsed = load_config(config, overrides)
     from json import dumps

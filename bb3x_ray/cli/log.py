@@ -20,7 +20,7 @@ log_app = typer.Typer(help="The interaction log.", no_args_is_help=True)
 @log_app.command("status")
 def log_status(config: ConfigOption = LOCAL, overrides: Overrides = None, json: JsonOption = False) -> None:
     """What the interaction log holds, and what waits to be committed."""
-    from bb3x_ray.config import load_config
+    from bb3x_ray.config_file import load_config
 
     parsed = load_config(config, overrides)
     from bb3x_ray.data.log_status import log_status as look
@@ -38,7 +38,7 @@ def log_commit(config: ConfigOption = LOCAL, overrides: Overrides = None, json: 
 
     Rounds do this themselves, and so do `show`, `analyze`, `export` and `compact`.
     """
-    from bb3x_ray.config import load_config
+    from bb3x_ray.config_file import load_config
 
     parsed = load_config(config, overrides)
     from bb3x_ray.data.log_status import log_status as look
@@ -63,7 +63,7 @@ def log_compact(
 
     `--keep-hours 0` only while nobody reads the table.
     """
-    from bb3x_ray.config import load_config
+    from bb3x_ray.config_file import load_config
 
     parsed = load_config(config, overrides)
     from bb3x_ray.data.compact import compact
@@ -77,7 +77,7 @@ def log_compact(
 @log_app.command("verify")
 def log_verify(config: ConfigOption = LOCAL, overrides: Overrides = None, json: JsonOption = False) -> None:
     """Check that every event is in the table once; exit code 1 and a sentence for each damage."""
-    from bb3x_ray.config import load_config
+    from bb3x_ray.config_file import load_config
 
     parsed = load_config(config, overrides)
     from bb3x_ray.data.verify import verify
@@ -95,7 +95,7 @@ def log_restore(config: ConfigOption = LOCAL, overrides: Overrides = None, json:
 
     The archive holds what replicas wrote; recorded files are ingested again.
     """
-    from bb3x_ray.config import load_config
+    from bb3x_ray.config_file import load_config
 
     parsed = load_config(config, overrides)
     from bb3x_ray.data.committer import restore_archive

@@ -23,7 +23,7 @@ def models_import(
 
     Example: `bb3x models import smollm2`
     """
-    from bb3x_ray.config import load_config
+    from bb3x_ray.config_file import load_config
 
     parsed = load_config(config, overrides)
     from bb3x_ray.registry import Bootstrap, Registry
@@ -41,7 +41,7 @@ def models_import(
 @models_app.command("list")
 def models_list(config: ConfigOption = LOCAL, overrides: Overrides = None) -> None:
     """List the versions, where each came from, and which one is champion."""
-    from bb3x_ray.config import load_config
+    from bb3x_ray.config_file import load_config
 
     parsed = load_config(config, overrides)
     from bb3x_ray.registry import Registry

@@ -21,7 +21,7 @@ def reward_train(config: ConfigOption = RECORDED, overrides: Overrides = None) -
 
     A round makes its own. Example: `bb3x reward train --config configs/recorded.yaml`
     """
-    from bb3x_ray.config import load_config
+    from bb3x_ray.config_file import load_config
 
     parsed = load_config(config, overrides)
     from bb3x_ray.rounds.console import Speaker
@@ -63,7 +63,7 @@ def reward_evaluate(
 
     Example: `bb3x reward evaluate other_volunteers.json --format convai2`
     """
-    from bb3x_ray.config import load_config
+    from bb3x_ray.config_file import load_config
 
     parsed = load_config(config, overrides)
     from bb3x_ray.registry import Registry
@@ -111,7 +111,7 @@ def reward_score(
 
     Example: `bb3x reward score replies.jsonl --out scores.parquet reward.max_actors=4`
     """
-    from bb3x_ray.config import load_config
+    from bb3x_ray.config_file import load_config
 
     parsed = load_config(config, overrides)
     import shutil

@@ -13,7 +13,7 @@ def run(config: ConfigOption = LOCAL, overrides: Overrides = None) -> None:
 
     Examples: `bb3x run --config configs/local.yaml` · `bb3x run rounds=3 storage.root=/data/store`
     """
-    from bb3x_ray.config import load_config
+    from bb3x_ray.config_file import load_config
 
     parsed = load_config(config, overrides)
     from bb3x_ray.rounds.console import Speaker
@@ -37,7 +37,7 @@ def serve(config: ConfigOption = LOCAL, overrides: Overrides = None) -> None:
 
     Example: `bb3x serve serve.port=8080`
     """
-    from bb3x_ray.config import load_config
+    from bb3x_ray.config_file import load_config
 
     parsed = load_config(config, overrides)
     import signal
@@ -86,7 +86,7 @@ def plan(
 
     Example: `bb3x plan --config configs/bb3x_3b.yaml --gpu H100 --gpus 8 train.zero_stage=3`
     """
-    from bb3x_ray.config import load_config
+    from bb3x_ray.config_file import load_config
 
     parsed = load_config(config, overrides)
     from rich.console import Console

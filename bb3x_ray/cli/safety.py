@@ -24,7 +24,7 @@ def safety_train(config: ConfigOption = LOCAL, overrides: Overrides = None) -> N
 
     Example: `bb3x safety train 'safety.files=[ours.jsonl]' safety.false_alarms=0.005`
     """
-    from bb3x_ray.config import load_config
+    from bb3x_ray.config_file import load_config
 
     parsed = load_config(config, overrides)
     from bb3x_ray.registry import Registry
@@ -47,7 +47,7 @@ def safety_score(
 
     Example: `echo 'she is nice' | bb3x safety score`
     """
-    from bb3x_ray.config import load_config
+    from bb3x_ray.config_file import load_config
 
     if str(file) != "-" and "=" in str(file) and not file.exists():
         file, overrides = Path("-"), [str(file), *(overrides or [])]
@@ -78,7 +78,7 @@ def safety_report(
 
     Example: `bb3x safety report --red-team harmless-base.jsonl.gz`
     """
-    from bb3x_ray.config import load_config
+    from bb3x_ray.config_file import load_config
 
     parsed = load_config(config, overrides)
     from bb3x_ray.rounds import safety_report as report

@@ -25,7 +25,7 @@ def ingest(
 
     Examples: `bb3x ingest data_volunteers.json --format convai2` · `bb3x ingest release/ --format bb3`
     """
-    from bb3x_ray.config import load_config
+    from bb3x_ray.config_file import load_config
 
     parsed = load_config(config, overrides)
     from contextlib import nullcontext
@@ -83,7 +83,7 @@ def show(
 
     Example: `bb3x show bot --split valid -n 5`
     """
-    from bb3x_ray.config import load_config
+    from bb3x_ray.config_file import load_config
 
     parsed = load_config(config, overrides)
     from collections import Counter
@@ -123,7 +123,7 @@ def export(
 
     Example: `bb3x export talk --format openai`
     """
-    from bb3x_ray.config import load_config
+    from bb3x_ray.config_file import load_config
 
     parsed = load_config(config, overrides)
     from bb3x_ray.data.export import export as write_out
@@ -158,7 +158,7 @@ def analyze(
 
     Example: `bb3x analyze --out analysis`
     """
-    from bb3x_ray.config import load_config
+    from bb3x_ray.config_file import load_config
 
     parsed = load_config(config, overrides)
     from rich.console import Console
@@ -236,7 +236,7 @@ def erase(
 
     Example: `bb3x erase --user ada --config configs/local.yaml`
     """
-    from bb3x_ray.config import load_config
+    from bb3x_ray.config_file import load_config
 
     parsed = load_config(config, overrides)
     from bb3x_ray.data.inbox import open_inbox

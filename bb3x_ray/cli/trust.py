@@ -39,7 +39,7 @@ def trust_report(
 
     Examples: `bb3x trust report` · `bb3x trust report --round 2 --person sim-0a1b --show-text`
     """
-    from bb3x_ray.config import load_config
+    from bb3x_ray.config_file import load_config
 
     parsed = load_config(config, overrides)
     from rich.console import Console

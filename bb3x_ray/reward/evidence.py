@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from bb3x_ray.reward.reaction import Reaction, reactions
 from bb3x_ray.reward.signals import Signal, after_text, context_text
-from bb3x_ray.schemas.conversation import Conversation, Feedback
+from bb3x_ray.schemas.conversation import Annotation, Conversation, Feedback
 
 # Labels of the rubric: the one for a reply that is all right, and the one for what is unsafe.
 GOOD, INAPPROPRIATE = "good", "inappropriate"
@@ -19,7 +19,8 @@ class Evidence:
     explained        they said what was wrong with it
     correction       what it should have said, "" without
     reactions        signs in what the person said next
-    annotations      a label of the rubric for each rater who annotated it
+    annotations      a label of the rubric for each rater who annotated it; their mean weight says how many
+                     replies this one stands for (a sample is not drawn evenly)
     cut_off          the length limit broke the reply off
     """
 
@@ -36,6 +37,7 @@ class Evidence:
     reactions: frozenset[Reaction] = frozenset()
     annotations: tuple[str, ...] = ()
     cut_off: bool = False
+    annotations_weight: float = 1.0
 
     @property
     def is_rated(self) -> bool:
@@ -98,9 +100,9 @@ def signals_of(conversations: Iterable[Conversation]) -> list[Signal]:
 def _of_one(conversation: Conversation, about: Collection[str] | None = None) -> Iterator[Evidence]:
     """`about`: message ids; None: of all replies."""
     standing = {f.message_id: f for f in conversation.feedback if f.person == conversation.person}
-    labels: dict[str, list[str]] = {}
+    annotated: dict[str, list[Annotation]] = {}
     for annotation in conversation.annotations:
-        labels.setdefault(annotation.message_id, []).append(annotation.label)
+        annotated.setdefault(annotation.message_id, []).append(annotation)
     for index, message in enumerate(conversation.messages):
         if not message.author.can_be_trained_on or not message.text:
             continue
@@ -108,6 +110,7 @@ def _of_one(conversation: Conversation, about: Collection[str] | None = None) ->
             continue
         context, after = context_text(conversation.context_of(index)), after_text(conversation, index)
         said = standing.get(message.message_id, _NOTHING)
+        raters = annotated.get(message.message_id, [])
         yield Evidence(
             conversation.conversation_id,
             message.message_id,
@@ -120,8 +123,9 @@ def _of_one(conversation: Conversation, about: Collection[str] | None = None) ->
             bool(said.comment) and said.rating == -1,
             said.correction,
             reactions(context.partition("\n")[0], after),
-            tuple(labels.get(message.message_id, ())),
+            tuple(annotation.label for annotation in raters),
             message.finish_reason == "length",
+            sum(annotation.weight for annotation in raters) / len(raters) if raters else 1.0,
         )
 
 

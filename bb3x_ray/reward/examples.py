@@ -8,7 +8,7 @@ from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.reward.evidence import Evidence
 from bb3x_ray.reward.reliability import Reliability
 from bb3x_ray.reward.signal_model import BAD, GOOD, SignalModel
-from bb3x_ray.reward.signals import context_text, thumbs_of
+from bb3x_ray.reward.signals import after_text, context_text, thumbs_of
 from bb3x_ray.schemas.conversation import Conversation
 
 # Weight of a reply that is known only by a reaction, or by its conversation's rating. With 0.2 ten of these
@@ -54,7 +54,7 @@ def examples_of(
     for e in evidence:
         if e.correction and e.person not in distrusted:
             examples.append(
-                Example(Pair(e.context, e.correction, 1.0, reliability(e.person, e.message_id)), e.person)
+                Example(Pair(e.context, e.correction, 1.0, max(0.0, reliability(e.person, ""))), e.person)
             )
     return examples
 
@@ -108,8 +108,10 @@ def weak_examples(
         thumbs = thumbs_of(conversation)
         for index, message in enumerate(conversation.messages):
             if message.author.can_be_trained_on and message.text and message.message_id not in thumbs:
-                pair = Pair(
-                    context_text(conversation.context_of(index)), message.text, float(rating > 3), WEAK
+                context, after = (
+                    context_text(conversation.context_of(index)),
+                    after_text(conversation, index),
                 )
+                pair = Pair(context, message.text, float(rating > 3), WEAK, after)
                 found.append(Example(pair, conversation.person))
     return found

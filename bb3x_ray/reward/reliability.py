@@ -1,29 +1,37 @@
 """How much what a person does about a reply says of that reply, from trust."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from bb3x_ray.reward.signals import Signal
 from bb3x_ray.reward.trust import Trust
 
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """Call it with a person and a message: 0, counts for nothing, to 1.
+    """Call it with a person and a message: 1, 0 for what counts for nothing, −1 for what says the opposite.
 
-    people     who is not there counts as everybody does, 1
-    messages   a factor more, for single thumbs that were weighed down
+    people     0 to 1; who is not there counts as everybody does, 1
+    messages   a factor more, for single thumbs that were weighed down or turned round
     """
 
     people: dict[str, float] = field(default_factory=dict)
     messages: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, trust: Trust) -> "Reliability":
-        """Trust beside the typical person's: who is trusted as most are, new people among them, has 1."""
+    def of(cls, trust: Trust, thumbs: Sequence[Signal]) -> "Reliability":
+        """Trust beside the typical person's: who is trusted as most are, new people among them, has 1.
+
+        thumbs   those that `trust` was estimated from
+        """
         typical = float(np.median(list(trust.trust.values()))) if trust.trust else 1.0
         people = {person: min(1.0, value / max(typical, 1e-9)) for person, value in trust.trust.items()}
-        return cls({**people, **dict.fromkeys(trust.distrusted, 0.0)}, dict(trust.weights))
+        taken = {s.message_id: (2 * trust.label(s) - 1) * (2 * s.label - 1) for s in thumbs}
+        turned = {message: factor for message, factor in taken.items() if factor != 1}
+        messages = {m: trust.weights.get(m, 1.0) * turned.get(m, 1.0) for m in {**trust.weights, **turned}}
+        return cls({**people, **dict.fromkeys(trust.distrusted, 0.0)}, messages)
 
     def __call__(self, person: str, message_id: str) -> float:
         return self.people.get(person, 1.0) * self.messages.get(message_id, 1.0)

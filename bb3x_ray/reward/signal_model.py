@@ -2,8 +2,9 @@
 
     log odds of good = bias + r · Σ weights of what the person did + Σ over annotators ± ANNOTATOR
 
-r, 0 to 1, is how reliable the person is (from trust). Each weight is the log of how much likelier a sign is
-on a good reply than on a bad one. They start at the values below and move with what is learned:
+r is how reliable the person is, from trust: 1, 0 for nothing, −1 for the opposite. Each weight is the log of
+how much likelier a sign is on a good reply than on a bad one. They start at the values below and move with
+what is learned:
 
     reactions      from the thumbs of people, which are noisy labels of the replies that they stand on
     all of them    from annotations, where there are any: that calibrates thumbs, reason by reason
@@ -89,11 +90,11 @@ def fit_signals(evidence: Sequence[Evidence], reliability: Reliability) -> Signa
     if len(thumbs) >= FEWEST:
         only = [NAMES.index(name) for name in REACTIONS]
         y = np.array([1 / (1 + math.exp(-math.copysign(THUMB, e.thumb or 0))) for e in thumbs])
-        w = np.array([reliability(e.person, e.message_id) for e in thumbs])
+        w = np.array([max(0.0, reliability(e.person, e.message_id)) for e in thumbs])
         weights[only] = _fit(_signs(thumbs, Reliability())[:, only], y, w, start[only])[0]
     if len(labelled) >= FEWEST:
         signs = _signs([e for e, _ in labelled], reliability)
-        w = np.array([len(e.annotations) for e, _ in labelled], np.float64)
+        w = np.array([len(e.annotations) * e.annotations_weight for e, _ in labelled], np.float64)
         weights, bias = _fit(signs, np.array([share for _, share in labelled]), w, weights)
     counts = {"annotated": len(labelled), "thumbs": len(thumbs)}
     return SignalModel(dict(zip(NAMES, weights.tolist(), strict=True)), bias, counts)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bb3x_ray.data import erase
+from bb3x_ray.data.annotations import rater_pseudonym
 from bb3x_ray.data.committer import commit_inbox, committing, inboxes
 from bb3x_ray.data.inbox import Inbox
 from bb3x_ray.data.tombstones import (
@@ -72,7 +73,11 @@ def erase_user(storage: Storage, user: str, wait_seconds: float, inbox: Inbox | 
 
 
 def _pseudonyms(storage: Storage, user: str) -> list[str]:
-    return [Signer(server_key(storage)).pseudonym(user)] if storage.path(KEY).is_file() else []
+    """As which the server logs a user, and as which a rater of that name is."""
+    if not storage.path(KEY).is_file():
+        return []
+    key = server_key(storage)
+    return [Signer(key).pseudonym(user), rater_pseudonym(key, user)]
 
 
 def _told(stone: Tombstone) -> str:

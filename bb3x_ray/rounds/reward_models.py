@@ -68,7 +68,7 @@ class RewardModels:
         """Publish `version`, unless it is there already."""
         if self.registry.is_published(version):
             return
-        reliability = Reliability.of(trust)
+        reliability = Reliability.of(trust, thumbs(evidence))
         signals = fit_signals(evidence, reliability)
         examples = examples_of(evidence, signals, reliability, trust.distrusted, seed)
         if sum(example.label is not None for example in examples) < FEW:

@@ -21,7 +21,7 @@ from bb3x_ray.data.on_ray.in_order import on_all_cores
 from bb3x_ray.data.slices import Slice
 from bb3x_ray.metrics import Metrics, floats
 from bb3x_ray.registry import Promotion, Registry
-from bb3x_ray.reward.evidence import evidence_of
+from bb3x_ray.reward.evidence import evidence_of, thumbs
 from bb3x_ray.reward.on_ray import score_groups
 from bb3x_ray.reward.reliability import Reliability
 from bb3x_ray.reward.score_parts import Resume
@@ -153,7 +153,7 @@ class RoundSteps:
         rewards.learn(version, evidence, trust, lambda: self._annotated(slice_), plan.seed, round=plan.number)
         safety = ensure_safety(self.storage, self.config.safety, self.config.seed, self.say)
         filter_ = safety_folder(self.storage, safety)
-        reliability = Reliability.of(trust)
+        reliability = Reliability.of(trust, thumbs(evidence))
         turns_of = TurnsOfSlice(
             slice_, trust.distrusted, self._left_to_the_judge(slice_), rewards.signals(version), reliability
         )

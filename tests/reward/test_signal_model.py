@@ -8,6 +8,8 @@ import pytest
 from bb3x_ray.reward.evidence import Evidence
 from bb3x_ray.reward.reliability import Reliability
 from bb3x_ray.reward.signal_model import START, THUMB, SignalModel, fit_signals
+from bb3x_ray.reward.signals import Signal
+from bb3x_ray.reward.trust import Trust
 
 
 def evidence(number: int = 0, **about: object) -> Evidence:
@@ -83,3 +85,20 @@ def test_reactions_are_learned_from_thumbs() -> None:
 def test_it_survives_json() -> None:
     model = fit_signals(annotated(200, 0), Reliability())
     assert SignalModel.from_dict(model.to_dict()) == model
+
+
+def test_trust_becomes_reliability() -> None:
+    signals = [Signal("c", f"m{n}", f"p{n}", "Hi", "Hello", 1) for n in range(4)]
+    trust = Trust(
+        {"p0": 0.9, "p1": 0.9, "p2": 0.45, "p3": 0.1},
+        frozenset({"p3"}),
+        0.7,
+        {},
+        weights={"m1": 0.25},
+        labels={"m2": 0.0},
+    )
+    reliability = Reliability.of(trust, signals)
+    assert reliability("p0", "m0") == reliability("somebody", "new") == 1
+    assert reliability("p1", "m1") == 0.25 and reliability("p3", "m3") == 0
+    assert reliability("p2", "m2") < 0  # taken for the opposite of what was pressed
+    assert SignalModel().good([evidence(2, thumb=1)], reliability) < 0.5

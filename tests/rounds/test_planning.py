@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from bb3x_ray import cli
-from bb3x_ray.config import Config, load_config
+from bb3x_ray.config import Config
+from bb3x_ray.config_file import load_config
 from bb3x_ray.rounds.planning import as_json, plan_for, round_size, show
 from bb3x_ray.train.footprint import GIB
 from bb3x_ray.train.plan import Plan

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from bb3x_ray.config import load_config
+from bb3x_ray.config_file import load_config
 from bb3x_ray.registry import Bootstrap, Registry
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.storage import Storage

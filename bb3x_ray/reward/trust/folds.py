@@ -45,7 +45,9 @@ def fold_of_text(text: str, folds: int) -> int:
 
 
 def fold_of(signal: Signal, folds: int) -> int:
-    return fold_of_text(f"{signal.context}\n{signal.reply}", folds)
+    """By the reply and the last two turns: the same exchange is the same at any place of a talk."""
+    before = "\n".join(signal.context.split("\n")[:2])
+    return fold_of_text(f"{before}\n{signal.reply}", folds)
 
 
 def thumbs_of_people(labels: Sequence[int], people: Sequence[str], folds: Sequence[int]) -> Thumbs:
