@@ -4,7 +4,7 @@ export RAY_USAGE_STATS_ENABLED = 0
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev browser strace demo serve test test-slow check bench bench-train bench-data bench-scoring
+.PHONY: help setup setup-dev browser strace demo serve test test-slow lint check bench bench-train bench-data bench-reward bench-scoring
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -40,11 +40,13 @@ strace: ## strace for the test of the log's syncs (Debian; skipped elsewhere)
 test: setup-dev browser strace ## all tests that end within 15 minutes
 	$(BIN)/pytest -m 'not slow'
 
-check: setup-dev ## lint, format, types, the laws, and unit tests
+lint: setup-dev ## lint, format, types, the laws
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy bb3x_ray
 	$(BIN)/lint-imports
+
+check: lint ## these, and unit tests
 	$(BIN)/pytest -m 'not slow and not ray and not browser'
 
 bench: setup-dev ## what is claimed of speed, measured side by side
@@ -61,6 +63,9 @@ bench-data: setup-dev .venv/.bench ## the log at BlenderBot 3x's size: 6.2 milli
 
 bench-scoring: setup-dev ## scoring through Ray Data beside a bare loop, 20,000 rows: an hour on two cores; ARGS="--rows 2000"
 	$(BIN)/python -m benchmarks.scoring $(ARGS)
+
+bench-reward: setup-dev ## the reward model on real thumbs and pairs, beside tf-idf; BB3X_TEST_DATA names the data's folder
+	$(BIN)/python -m benchmarks.reward $(or $(ARGS),all)
 
 .venv/.bench: .venv/.run
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'

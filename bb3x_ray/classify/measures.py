@@ -6,24 +6,13 @@ then see the same people in every draw.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from bb3x_ray.schemas.learning import Interval
+
 BINS = 10
 RESAMPLES = 400
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A measure with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
 def auroc(scores: np.ndarray, labels: np.ndarray) -> float:

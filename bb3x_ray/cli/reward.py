@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bb3x_ray.cli.log import catch_up, nobody_waits
-from bb3x_ray.cli.options import LOCAL, RECORDED, ConfigOption, Overrides
+from bb3x_ray.cli.options import RECORDED, ConfigOption, Overrides
 from bb3x_ray.cli.quiet import quiet
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def reward_score(
     unsafe: Annotated[
         bool, typer.Option("--unsafe", help="Also how unsafe each reply is, and the message before it.")
     ] = False,
-    config: ConfigOption = LOCAL,
+    config: ConfigOption = RECORDED,
     overrides: Overrides = None,
 ) -> None:
     """Score any file of replies. Killed and given again, the same command goes on where it was.

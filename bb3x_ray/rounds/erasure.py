@@ -177,11 +177,15 @@ def _touched(storage: Storage, rounds: list[str]) -> set[str]:
 
     A reward model learns from all slices up to its round, so every later candidate is touched too.
     """
+    models, rewards = (Registry(storage, kind) for kind in ("models", "rewards"))
+    rounds_of = {version: rewards.lineage(version).get("round") for version in rewards.versions()}
+    # Those that were learned outside rounds learned from the whole log.
+    touched = {f"rewards/{version}" for version, number in rounds_of.items() if number is None}
     if not rounds:
-        return set()
-    models, first = Registry(storage, "models"), int(rounds[0].split("/")[1])
+        return touched
+    first = int(rounds[0].split("/")[1])
+    touched |= {f"rewards/{version}" for version, number in rounds_of.items() if (number or 0) >= first}
     lineages = {version: models.lineage(version) for version in models.versions()}
-    touched = {f"rewards/{v}" for v in Registry(storage, "rewards").versions() if int(v[1:]) >= first}
     for version, lineage in sorted(lineages.items()):  # a parent has the lower number
         learned = lineage.get("round", 0) >= first
         if learned or f"models/{lineage.get('parent') or lineage.get('base')}" in touched:
