@@ -46,12 +46,30 @@ def reward_train(config: ConfigOption = RECORDED, overrides: Overrides = None) -
     typer.echo((models.folder(version) / "README.md").read_text(encoding="utf-8"))
 
 
+@reward_app.command("card")
+def reward_card(
+    config: ConfigOption = RECORDED,
+    overrides: Overrides = None,
+    reward: Annotated[str, typer.Option(help="A version, for instance v0003; empty: the newest.")] = "",
+) -> None:
+    """What a reward model learned from, and how good it is on people that it did not see.
+
+    Example: `bb3x reward card --config configs/local.yaml --reward v0002`
+    """
+    from bb3x_ray.config_file import load_config
+
+    parsed = load_config(config, overrides)
+    from bb3x_ray.registry import Registry
+    from bb3x_ray.storage import Storage
+
+    rewards = Registry(Storage(parsed.storage.root), "rewards")
+    folder = rewards.folder(_version(rewards, reward))
+    typer.echo((folder / "README.md").read_text(encoding="utf-8"))
+
+
 @reward_app.command("evaluate")
 def reward_evaluate(
-    file: Annotated[
-        Path | None,
-        typer.Argument(help="Recorded talk with thumbs or annotations; without it, the version's own card."),
-    ] = None,
+    file: Annotated[Path, typer.Argument(help="Recorded talk with thumbs or annotations.")],
     format: Annotated[str, typer.Option(help="Its format: see `bb3x formats`.")] = "convai2",
     reward: Annotated[str, typer.Option(help="A version, for instance v0003; empty: the newest.")] = "",
     config: ConfigOption = RECORDED,
@@ -74,9 +92,6 @@ def reward_evaluate(
     quiet()
     rewards = Registry(Storage(parsed.storage.root), "rewards")
     folder = rewards.folder(_version(rewards, reward))
-    if file is None:
-        typer.echo((folder / "README.md").read_text(encoding="utf-8"))
-        return
     with rated_in_file(file, format) as talk:
         typer.echo(measured_in(talk.evidence, folder, parsed.seed))
 

@@ -59,7 +59,7 @@ def test_a_reward_model_is_learned_from_recorded_talk_and_measured_on_other_talk
     assert "90 labels" in other and "of 30 people" in other
     auroc = float(next(line for line in other.splitlines() if line.startswith("| AUROC |")).split()[3])
     assert auroc > 0.9
-    assert "# Reward model v0001" in bb3x("reward", "evaluate", "--reward", "v0001", root)
+    assert "# Reward model v0001" in bb3x("reward", "card", "--reward", "v0001", root)
 
     lines = [{"context": "Tea?", "reply": reply} for reply in (GOOD[0], BAD[0])]
     replies = tmp_path / "replies.jsonl"
@@ -77,7 +77,7 @@ def test_a_reward_model_is_learned_from_recorded_talk_and_measured_on_other_talk
 def test_what_cannot_be_done_is_a_sentence(ray_cluster: None, tmp_path: Path) -> None:
     root = f"storage.root={tmp_path / 'store'}"
     with pytest.raises(UserError, match="no reward model under"):
-        bb3x("reward", "evaluate", root)
+        bb3x("reward", "card", root)
     few = tmp_path / "few.jsonl"
     few.write_text(talk(tmp_path / "talk.jsonl", 1, 0).read_text(encoding="utf-8"), encoding="utf-8")
     bb3x("ingest", str(few), "--format", "openai", root)
