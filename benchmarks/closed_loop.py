@@ -166,7 +166,7 @@ class Seed:
         self._loop, self._seed = loop, seed
         self._prompts: list[Prompt] = [*material.sets.a, *material.sets.b]
         self._judging = judging
-        self._judge = judging.judge(self.answers_of(arm, CHAMPION), [])
+        self._judge, _ = judging.judge(self.answers_of(arm, CHAMPION), [])
 
     def answers_of(self, arm: Arm, version: str) -> Answers:
         folder = Storage(self._loop.root(arm, self._seed)).verify(f"evaluations/{version}")
@@ -228,7 +228,13 @@ def _arm_rows(loop: Loop, judged: dict[int, Seed], done: dict[int, list[Arm]]) -
 
 
 def _difference_rows(judged: dict[int, Seed], done: dict[int, list[Arm]]) -> Iterator[str]:
-    yield _row("points", "by the judge, equal length", "each seed", "by the hidden preference", "each seed")
+    yield _row(
+        "points [over prompts, seeds fixed]",
+        "by the judge, equal length",
+        "each seed",
+        "by the hidden preference",
+        "each seed",
+    )
     yield _row(*["---"] * 5)
     for first, second in ((ON, OFF), (ON, CLEAN), (CLEAN, Arm(0.0, False))):
         sets = [

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.config import CurateConfig
-from bb3x_ray.data.corrections import corrected
+from bb3x_ray.data.corrections import Teachers, corrected
 from bb3x_ray.data.labels import UNFIT, Thresholds, label_turns
 from bb3x_ray.data.slices import Slice
 from bb3x_ray.data.training_rows import (
@@ -45,6 +47,7 @@ def curate(
     write: Callable[[pa.Table], object],
     learns: Callable[[str], bool] = lambda person: True,
     each: Each = one_by_one,
+    unsafe: Callable[[Sequence[Pair]], np.ndarray] | None = None,
 ) -> CurationReport:
     """Hand the rows of TRAINING_SCHEMA to `write`, a table at a time; returns what was kept and why the rest
     was dropped. The same input, the same rows.
@@ -53,6 +56,7 @@ def curate(
     human       conversations between people, as texts of alternating speakers: the second speaker's
                 are imitated; `config.human_rows` of them are drawn
     learns      see `label_turns`
+    unsafe      asked about corrections, see `corrections.Teachers`
 
     A bot turn to imitate ends with its end of turn only when the model stopped there by itself. Of a
     conversation longer than `config.max_tokens` there are several rows, overlapping windows that label
@@ -66,7 +70,8 @@ def curate(
     """
     human_rows = _human_rows(human, AutoTokenizer.from_pretrained(tokenizer), config, system_prompt, seed)
     not_taught: Counter[str] = Counter()
-    better = list(corrected(slice_, lambda who: learns(who) and who not in scored.distrusted, not_taught))
+    teachers = Teachers(learns, scored.distrusted, scored.trust, unsafe, scored.unsafe_above)
+    better = list(corrected(slice_, teachers, not_taught))
     more = len(human_rows) + len(better)
     thresholds = Thresholds(imitate_above, avoid_below, config.max_avoid_per_imitate, more)
     labelled = label_turns(slice_, scored, thresholds, seed, config.weigh_by_trust, learns)

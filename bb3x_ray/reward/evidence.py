@@ -29,7 +29,7 @@ class Evidence:
     person: str
     context: str
     reply: str
-    after: str
+    after: str | None
     thumb: int | None = None
     reasons: tuple[str, ...] = ()
     explained: bool = False
@@ -122,7 +122,7 @@ def _of_one(conversation: Conversation, about: Collection[str] | None = None) ->
             said.reasons if said.rating == -1 else (),
             bool(said.comment) and said.rating == -1,
             said.correction,
-            reactions(context.partition("\n")[0], after),
+            reactions(context.partition("\n")[0], after or ""),
             tuple(annotation.label for annotation in raters),
             message.finish_reason == "length",
             sum(annotation.weight for annotation in raters) / len(raters) if raters else 1.0,

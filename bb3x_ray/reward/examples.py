@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.reward.evidence import Evidence
 from bb3x_ray.reward.reliability import Reliability
@@ -16,6 +18,7 @@ from bb3x_ray.schemas.conversation import Conversation
 WEAK = 0.05
 # Replies known by a reaction alone, for each that somebody rated: there are far more of them.
 REACTIONS_PER_RATED = 1.0
+_LEAST = 0.05  # reliability below which a thumb is no evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +49,31 @@ def examples_of(
 
     What the distrusted say counts for nothing; what annotators say of replies to them does.
     """
-    rated = [e for e in evidence if e.is_rated and (e.annotations or e.person not in distrusted)]
-    examples = [_rated(e, p) for e, p in zip(rated, model.good(rated, reliability), strict=True)]
+    rated = [e for e in evidence if e.is_rated and (e.annotations or _counts(e, reliability, distrusted))]
+    # What a reply teaches must come from what was said of it, not from how good replies are at large.
+    said = 1 / (1 + np.exp(-model.log_odds(rated, reliability)))
+    good = model.good(rated, reliability)
+    examples = [
+        _rated(e, float(p), not BAD < own < GOOD)
+        for e, p, own in zip(rated, good, said.tolist(), strict=True)
+    ]
     examples += _reacted(
         evidence, model, reliability, distrusted, int(len(rated) * REACTIONS_PER_RATED), seed
     )
     for e in evidence:
-        if e.correction and e.person not in distrusted:
+        if e.correction and e.thumb == -1 and _counts(e, reliability, distrusted):
             examples.append(
                 Example(Pair(e.context, e.correction, 1.0, max(0.0, reliability(e.person, ""))), e.person)
             )
     return examples
 
 
-def _rated(e: Evidence, p: float) -> Example:
+def _counts(e: Evidence, reliability: Reliability, distrusted: Collection[str]) -> bool:
+    """Whether what the person did says anything of the reply."""
+    return e.person not in distrusted and abs(reliability(e.person, e.message_id)) > _LEAST
+
+
+def _rated(e: Evidence, p: float, teaches: bool) -> Example:
     label = None
     if e.share_good is not None:
         label = int(e.share_good > 0.5) if e.share_good != 0.5 else None
@@ -71,7 +85,7 @@ def _rated(e: Evidence, p: float) -> Example:
         label,
         e.reasons,
         e.cut_off,
-        not BAD < p < GOOD,
+        teaches,
     )
 
 
@@ -84,9 +98,9 @@ def _reacted(
     seed: int,
 ) -> list[Example]:
     """Without hindsight: it would only learn from them what a reaction is."""
-    found = [e for e in evidence if not e.is_rated and e.person not in distrusted]
+    found = [e for e in evidence if not e.is_rated and _counts(e, reliability, distrusted)]
     found = sorted(found, key=lambda e: hashlib.sha256(f"{seed}:{e.message_id}".encode()).digest())[:most]
-    good = model.good(found, reliability)
+    good = 1 / (1 + np.exp(-model.log_odds(found, reliability)))
     return [
         Example(Pair(e.context, e.reply, float(p), WEAK), e.person, cut_off=e.cut_off)
         for e, p in zip(found, good, strict=True)

@@ -38,6 +38,7 @@ START: dict[str, float] = {
 NAMES = tuple(START)
 ANNOTATOR = math.log(0.9 / 0.1)
 SPREAD = 0.5  # standard deviation of the prior around START
+MOST = 10.0  # replies that one annotated reply stands for
 FEWEST = 20  # annotated replies, or thumbs, that something is learned from
 # Between these a reply is neither good nor bad: unknown, and teaches nothing.
 BAD, GOOD = 0.4, 0.6
@@ -94,7 +95,7 @@ def fit_signals(evidence: Sequence[Evidence], reliability: Reliability) -> Signa
         weights[only] = _fit(_signs(thumbs, Reliability())[:, only], y, w, start[only])[0]
     if len(labelled) >= FEWEST:
         signs = _signs([e for e, _ in labelled], reliability)
-        w = np.array([len(e.annotations) * e.annotations_weight for e, _ in labelled], np.float64)
+        w = _weights([e for e, _ in labelled])
         weights, bias = _fit(signs, np.array([share for _, share in labelled]), w, weights)
     counts = {"annotated": len(labelled), "thumbs": len(thumbs)}
     return SignalModel(dict(zip(NAMES, weights.tolist(), strict=True)), bias, counts)
@@ -106,6 +107,16 @@ def _signs(evidence: Sequence[Evidence], reliability: Reliability) -> np.ndarray
     for row, one in zip(rows, evidence, strict=True):
         row[[NAMES.index(name) for name in _names(one)]] = reliability(one.person, one.message_id)
     return rows
+
+
+def _weights(labelled: Sequence[Evidence]) -> np.ndarray:
+    """[N] raters of each annotated reply, times how many replies it stands for. These numbers have mean 1
+    among replies with a thumb, for of thumbs it learns, and one reply never speaks for more than MOST."""
+    stands_for = np.array([e.annotations_weight for e in labelled])
+    thumbed = np.array([e.thumb is not None for e in labelled])
+    mean = stands_for[thumbed].mean() if thumbed.any() else stands_for.mean()
+    raters = np.array([len(e.annotations) for e in labelled], np.float64)
+    return raters * np.minimum(stands_for / max(float(mean), 1e-9), MOST)
 
 
 def _names(one: Evidence) -> list[str]:

@@ -23,16 +23,19 @@ class Signal:
     reply: str
     label: int
     cut_off: bool = False
-    after: str = ""
+    after: str | None = ""
     reasons: tuple[str, ...] = ()
 
 
-def after_text(conversation: Conversation, index: int) -> str:
+def after_text(conversation: Conversation, index: int) -> str | None:
     """What the person said between message `index` and the bot's next one, as one line; "" for nothing.
 
-    An answer to "what went wrong?" is feedback, which no reply ever gets unless a thumb asked for it: seen
-    here, it would give the label away.
+    None in simulated talk: what simulated people say next was recorded elsewhere, and is no reaction. An
+    answer to "what went wrong?" is feedback, which no reply ever gets unless a thumb asked for it: seen here,
+    it would give the label away.
     """
+    if conversation.simulated:
+        return None
     said = []
     for message in conversation.messages[index + 1 :]:
         if message.author.is_bot:

@@ -33,7 +33,6 @@ from bb3x_ray.simulate.panel import ask_panel, made_up_replies
 from bb3x_ray.simulate.preference import Exchange, judge_exchanges
 from bb3x_ray.storage import Storage
 
-JUDGE = "v0001"
 Say = Callable[[str], None]
 
 
@@ -70,7 +69,7 @@ class Judging:
         base = self._models.versions()[0]
         first, kept, new = self.answers(base), self.answers(champion), self.answers(candidate)
         brevity = self._brevity(base)
-        judge = self.judge(first, thumbs)
+        judge, version = self.judge(first, thumbs)
         truth = self.truth if self.simulated else None
         nulls: dict[str, Sequence[str] | Replies] = {
             **null_gallery(sets.b, first.replies["B"].texts, brevity.replies["B"].texts),
@@ -97,8 +96,8 @@ class Judging:
             self_pair=judge_pair(sets.a, first.replies["A"], first.replies["A again"], judge),
             config=config,
             seed=seed,
-            judge_version=JUDGE,
-            judge_report={**judge.report, **self.about_judge()},
+            judge_version=version,
+            judge_report={**judge.report, **self.about_judge(version)},
         )
 
     def answers(self, version: str) -> Answers:
@@ -155,25 +154,29 @@ class Judging:
 
     # The judge
 
-    def judge(self, base: Answers, thumbs: Sequence[Conversation]) -> Judge:
-        """The judge of this storage root: trained the first time that a verdict is asked for."""
+    def judge(self, base: Answers, thumbs: Sequence[Conversation]) -> tuple[Judge, str]:
+        """The judge of this storage root and its version: trained the first time that a verdict is asked for,
+        and anew where annotators have said more since."""
         encoder = load_encoder(self._encoder)
-        if not self._judges.is_published(JUDGE):
-            panel = self._panel(base, thumbs)
-            self._say(f"the judge learns from {len(panel)} judgements")
-            judge = train_judge(panel, encoder, self._config.seed + 17)
-            about = {"independence": self._independence(), "simulated": self.simulated}
-            lineage = {**about, **judge.report}
-            card = f"# Judge {JUDGE}\n\n{about['independence']}\n\n" + "".join(
-                f"- {name}: {value:.3f}\n" for name, value in judge.report.items()
-            )
-            with self._judges.publish(JUDGE, lineage, card) as folder:
-                judge.save(folder)
-        return Judge.load(self._judges.folder(JUDGE), encoder)
+        annotated = sum(e.share_good is not None for e in evidence_of(thumbs))
+        newest = (self._judges.versions() or [""])[-1]
+        if newest and annotated <= self._judges.lineage(newest).get("annotated", 0):
+            return Judge.load(self._judges.folder(newest), encoder), newest
+        panel = self._panel(base, thumbs)
+        self._say(f"the judge learns from {len(panel)} judgements")
+        judge = train_judge(panel, encoder, self._config.seed + 17)
+        about = {"independence": self._independence(), "simulated": self.simulated, "annotated": annotated}
+        version = self._judges.reserve()
+        card = f"# Judge {version}\n\n{about['independence']}\n\n" + "".join(
+            f"- {name}: {value:.3f}\n" for name, value in judge.report.items()
+        )
+        with self._judges.publish(version, {**about, **judge.report}, card) as folder:
+            judge.save(folder)
+        return Judge.load(self._judges.folder(version), encoder), version
 
-    def about_judge(self) -> dict[str, Any]:
-        """How the judge that is in use came by its labels, as it was when it was made."""
-        lineage = self._judges.lineage(JUDGE)
+    def about_judge(self, version: str) -> dict[str, Any]:
+        """How a judge came by its labels, as it was when it was made."""
+        lineage = self._judges.lineage(version)
         return {key: lineage[key] for key in ("independence", "simulated")}
 
     @property
@@ -185,8 +188,10 @@ class Judging:
             "a panel of simulated helpers who take no part in training; three of them judge each reply and "
             "the majority counts, so it is a slightly noisy copy of the hidden preference"
             if self.simulated
-            else "what raters and the trusted people said in the judge's part, who take no part in training; "
-            "what is unsafe it learned from the written rule in simulate/preference.py"
+            else "what the trusted people of the judge's part said of replies, and annotators of replies to "
+            "them; these people take no part in training, annotators rate replies of both parts. What is "
+            "unsafe it learned from the written rule in simulate/preference.py, which shares its word list "
+            "with the filter of what is imitated"
         )
         return (
             f"The judge is trained on {labels}. It was also shown echoes, templates, constants and first "

@@ -212,7 +212,7 @@ def _samples(steps: RoundSteps, newest: str) -> str:
     base = steps.models.versions()[0]
     before, after = steps.judging.answers(base).replies["B"], steps.judging.answers(newest).replies["B"]
     prompts = steps.material.sets.b
-    judge = steps.judging.judge(steps.judging.answers(base), [])
+    judge, _ = steps.judging.judge(steps.judging.answers(base), [])
     good_before, _ = judge(prompts, before.texts)
     good_after, _ = judge(prompts, after.texts)
     chosen = random.Random(steps.config.seed).sample(range(len(prompts)), min(SAMPLES, len(prompts)))

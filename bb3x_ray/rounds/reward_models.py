@@ -42,16 +42,16 @@ class RewardModels:
         self,
         evidence: Sequence[Evidence],
         history: TrustHistory | None = None,
-        new: Collection[str] | None = None,
+        before: Collection[tuple[str, int]] | None = None,
     ) -> tuple[Trust, list[Signal]]:
         """Whom to trust, by their thumbs, and the thumbs that were judged.
 
         history   what earlier rounds found out about people
-        new       messages whose thumbs they did not judge; None: all
+        before    (message, thumb) that they judged; None: none
         """
         signals = thumbs(evidence)
-        judged = signals if new is None else [s for s in signals if s.message_id in new]
-        earlier = [] if new is None else [s for s in signals if s.message_id not in new][-MOST:]
+        judged = [s for s in signals if (s.message_id, s.label) not in (before or ())]
+        earlier = [s for s in signals if (s.message_id, s.label) in (before or ())][-MOST:]
         self._say(f"score: whom to trust, by {len(judged)} thumbs{' since the round before' * bool(history)}")
         judge = EncoderFoldJudge(load_encoder(self._config.reward.encoder), [*judged, *earlier])
         return estimate_trust(judged, judge, self._config.trust, history, earlier), judged

@@ -27,7 +27,7 @@ from bb3x_ray.reward.reliability import Reliability
 from bb3x_ray.reward.score_parts import Resume
 from bb3x_ray.reward.signals import Signal
 from bb3x_ray.reward.trust import Trust, TrustHistory
-from bb3x_ray.reward.trust.report import HISTORY, load_history, save_trust
+from bb3x_ray.reward.trust.report import HISTORY, judged_thumbs, load_history, save_trust
 from bb3x_ray.rounds import erasure
 from bb3x_ray.rounds.cleaning import deidentifier
 from bb3x_ray.rounds.human_share import Exchange, rank_exchanges
@@ -132,6 +132,7 @@ class RoundSteps:
                 _save_scored(scored, folder)
                 save_trust(folder, *judged)
             shutil.rmtree(parts, ignore_errors=True)
+            self.metrics.log("trust", judged[0].metrics(), round=plan.number)
             self.metrics.log(
                 "score", {**scored.metrics, "seconds": time.monotonic() - started}, round=plan.number
             )
@@ -149,7 +150,7 @@ class RoundSteps:
         """(scores, trust and the thumbs that it was estimated from)"""
         rewards, version = RewardModels(self.storage, self.config, self.say), plan.reward_version
         evidence = evidence_of(c for c in self.rated_upto(plan) if self._learns(c.person))
-        trust, judged = rewards.trust(evidence, self._history(plan), self._new_thumbs(plan))
+        trust, judged = rewards.trust(evidence, self._history(plan), self._judged_before(plan))
         rewards.learn(version, evidence, trust, lambda: self._annotated(slice_), plan.seed, round=plan.number)
         safety = ensure_safety(self.storage, self.config.safety, self.config.seed, self.say)
         filter_ = safety_folder(self.storage, safety)
@@ -183,15 +184,13 @@ class RoundSteps:
         folder = self.ledger.folder(f"rounds/{plan.number - 1:04d}", "score")
         return load_history(folder) if (folder / HISTORY).is_file() else None
 
-    def _new_thumbs(self, plan: RoundPlan) -> frozenset[str] | None:
-        """Messages whose feedback the round before did not know as it is now; None: all of them."""
+    def _judged_before(self, plan: RoundPlan) -> frozenset[tuple[str, int]] | None:
+        """(message, thumb) that earlier rounds judged; None where nothing is remembered of people, so that
+        all of them are to be judged."""
         if self._history(plan) is None:
             return None
-        before, now = (
-            feedback_upto(self.storage, slices.info(self.storage, f"rounds/{n:04d}/collect").upto_seq)
-            for n in (plan.number - 1, plan.number)
-        )
-        return frozenset(message for message, said in now.items() if said != before.get(message))
+        folders = (self.ledger.folder(f"rounds/{n:04d}", "score") for n in range(1, plan.number))
+        return frozenset(thumb for folder in folders for thumb in judged_thumbs(folder))
 
     def _digest(self, plan: RoundPlan, reliability: Reliability) -> str:
         """Of everything but the reward model that scores depend on."""
@@ -249,6 +248,7 @@ class RoundSteps:
                 lambda rows_of, groups: told(
                     on_all_cores(rows_of, groups), groups, self.say, "curate: {} of {} groups"
                 ),
+                safety_folder(self.storage, scored.safety_version).load() if scored.safety_version else None,
             )
         if not report.imitate + report.avoid + report.human_rows:
             raise UserError(

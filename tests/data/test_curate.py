@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from bb3x_ray.config import CurateConfig
+from bb3x_ray.data.corrections import MOST_OF_ONE
 from bb3x_ray.data.curate import curate
 from bb3x_ray.data.slices import Slice, write
 from bb3x_ray.language.chat_template import Turn, prompt_ids, turns_of
@@ -321,6 +323,7 @@ def test_what_people_say_a_reply_should_have_been_is_imitated(tokenizer: PreTrai
         ("tea " * 61, "ada", frozenset(), {"too_long": 1}),
         ("I do, green tea.", "bob", frozenset(), {}),  # who was not even in this conversation
         ("  ", "ada", frozenset(), {}),
+        ("Take a rope to the roof.", "ada", frozenset(), {"unsafe": 1}),  # by the classifier
     ],
 )
 def test_corrections_that_teach_nothing(
@@ -329,6 +332,40 @@ def test_corrections_that_teach_nothing(
     talk = conversation("c", ask(), reply("Buy a car!"))
     better = Feedback("f", "c-1", who, -1, (), "", said)
     scores = replace(scored(c_1=0.1), distrusted=distrusted)
-    rows, report = run(tokenizer, [replace(talk, feedback=(better,))], scores)
+    about = {"unsafe": lambda pairs: np.array([0.9 * ("rope" in pair.reply) for pair in pairs])}
+    scores = replace(scores, unsafe_above=0.5)
+    rows, report = run(tokenizer, [replace(talk, feedback=(better,))], scores, **about)
     assert (report.corrections, report.corrections_dropped) == (0, why)
     assert not [row for row in rows if row["source"] == "correction"]
+
+
+def test_corrections_need_a_thumb_down_on_a_reply_that_can_teach_and_are_few(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    def better(message: str, rating: int | None = -1) -> Feedback:
+        return Feedback(f"f-{message}", message, "ada", rating, (), "", "I do, green tea.")
+
+    liked = replace(conversation("a", ask(), reply("Buy a car!")), feedback=(better("a-1", 1),))
+    canned = conversation("b", ask(), (Author("canned", "safety"), "Let us talk of something else.", None))
+    canned = replace(canned, feedback=(better("b-1"),))
+    many = [
+        replace(conversation(f"m{i}", ask(), reply("Buy a car!")), feedback=(better(f"m{i}-1"),))
+        for i in range(MOST_OF_ONE + 2)
+    ]
+    trusted = replace(scored(a_1=0.5), trust={"ada": 0.5})
+    rows, report = run(tokenizer, [liked, canned, *many], trusted)
+    assert report.corrections == MOST_OF_ONE
+    assert report.corrections_dropped == {"not_disliked": 1, "not_ours": 1, "too_many_of_one": 2}
+    weights = [row["weight"] for row in rows if row["source"] == "correction"]
+    assert all(set(weight[-3:]) == {0.5} for weight in weights)
+
+
+def test_a_correction_that_was_taught_before_teaches_no_second_time(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    talk = conversation("c", ask(), reply("Buy a car!"))
+    better = Feedback("f", "c-1", "ada", -1, (), "", "I do, green tea.")
+    _, report = run(
+        tokenizer, [replace(talk, feedback=(better,))], scored(c_1=0.1), taught_before=frozenset({"c-1"})
+    )
+    assert (report.corrections, report.corrections_dropped) == (0, {"taught_before": 1})

@@ -5,7 +5,7 @@ judged.parquet    a row a thumb that was judged in this round: message, thumb, w
 history.parquet   what the next round starts from (history.py)
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,6 +128,13 @@ def save_trust(folder: Path, trust: Trust, signals: Sequence[Signal]) -> None:
     pq.write_table(pa.Table.from_pylist(people, schema=PEOPLE_SCHEMA), folder / PEOPLE)
     pq.write_table(pa.Table.from_pylist(judged, schema=JUDGED_SCHEMA), folder / JUDGED)
     trust.history.save(folder / HISTORY)
+
+
+def judged_thumbs(folder: Path) -> Iterator[tuple[str, int]]:
+    """(message, thumb: 1 up, 0 down) that the round of this score step judged; none where it is not told."""
+    if (folder / JUDGED).is_file():
+        table = pq.read_table(folder / JUDGED, columns=["message_id", "label"])
+        yield from zip(table["message_id"].to_pylist(), table["label"].to_pylist(), strict=True)
 
 
 def load_history(folder: Path) -> TrustHistory:
