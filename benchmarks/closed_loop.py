@@ -49,6 +49,10 @@ class Arm:
     trust: bool
 
     @property
+    def folder(self) -> str:
+        return f"trolls{100 * self.trolls:.0f}-trust-{'on' if self.trust else 'off'}"
+
+    @property
     def name(self) -> str:
         return f"{self.trolls:.0%} trolls, trust {'on' if self.trust else 'off'}"
 
@@ -69,8 +73,7 @@ class Loop:
     first_seed: int = 0
 
     def root(self, arm: Arm, seed: int) -> Path:
-        trust = "on" if arm.trust else "off"
-        return self.store / f"seed{seed}" / f"trolls{100 * arm.trolls:.0f}-trust-{trust}"
+        return self.store / f"seed{seed}" / arm.folder
 
     def about(self, arm: Arm, seed: int) -> Path:
         """What an arm found; there when it is done."""
@@ -109,15 +112,18 @@ def run_arm(loop: Loop, arm: Arm, seed: int, say: Speaker) -> None:
 
 
 def _share(loop: Loop, root: Path, seed: int) -> None:
-    if (root / "models").exists():
-        return
-    same_seed = next((loop.root(arm, seed) for arm in ARMS if loop.about(arm, seed).is_file()), None)
-    first = same_seed or loop.root(ARMS[0], loop.first_seed)
-    if first == root:
+    """Begin a store with what an arm that is done has of it."""
+    same_seed, of_first = _done(loop, seed), _done(loop, loop.first_seed)
+    first = same_seed or of_first
+    if first is None or (root / "models").exists():
         return
     for name in _SHARED_BY_ALL + (_SHARED if same_seed else ()):
         shutil.copytree(first / name, root / name, copy_function=os.link)
     write_json(root / "models" / "next.json", {"next": 2})
+
+
+def _done(loop: Loop, seed: int) -> Path | None:
+    return next((loop.root(arm, seed) for arm in ARMS if loop.about(arm, seed).is_file()), None)
 
 
 def _about_round(storage: Storage) -> dict[str, float]:
@@ -267,6 +273,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--config", type=Path, default=Path("configs/local.yaml"))
     parser.add_argument("--people", type=int, default=72)
     parser.add_argument("--prompts", type=int, default=380)
+    names = [arm.folder for arm in ARMS]
+    parser.add_argument("--arms", nargs="+", choices=names, default=names)
     parser.add_argument("--table", action="store_true", help="only show what is done so far")
     parser.add_argument("overrides", nargs="*", help="settings such as serve.port=8001")
     given = parser.parse_args(arguments)
@@ -276,7 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     say = Speaker()
     if not given.table:
         for seed in given.seeds:
-            for arm in ARMS:
+            for arm in (arm for arm in ARMS if arm.folder in given.arms):
                 run_arm(loop, arm, seed, say)
     say.stop()
     sys.stdout.write(table(loop, given.seeds) + "\n")
