@@ -154,24 +154,26 @@ def in_rounds(parts: Sequence[Sequence[Signal]], config: TrustConfig = CONFIG) -
     return found
 
 
-def test_thumbs_of_several_rounds_add_up_and_old_ones_are_not_judged_again() -> None:
+def test_thumbs_of_several_rounds_add_up_and_old_ones_are_not_counted_again() -> None:
     signals = crowd(10, 3, thumbs=8, seed=4, noise=0.0)
     parts = [signals[i::8] for i in range(8)]  # one thumb of each person a round
-
-    asked: list[int] = []
-
-    def counting(
-        train: Sequence[Signal], labels: np.ndarray, weights: np.ndarray, test: Sequence[Signal]
-    ) -> np.ndarray:
-        asked.append(len(test))
-        return knowing(train, labels, weights, test)
 
     found = in_rounds(parts)
     assert found[0].distrusted == frozenset()
     assert found[-1].distrusted == {"flipper-10", "flipper-11", "flipper-12"}
     earlier = [s for part in parts[:7] for s in part]
-    with_history = estimate_trust(parts[7], counting, CONFIG, found[6].history, earlier)
-    assert max(asked) <= len(parts[7]) and with_history.distrusted == found[-1].distrusted
+    with_history = estimate_trust(parts[7], knowing, CONFIG, found[6].history, earlier)
+    assert with_history.distrusted == found[-1].distrusted and with_history.thumbs == found[-1].thumbs
+
+
+@pytest.mark.parametrize("name", ["example_removal", "example_flip", "confusion_relabel"])
+def test_what_old_thumbs_are_taken_for_is_not_forgotten_a_round_later(name: str) -> None:
+    earlier = crowd(10, 3, thumbs=8, seed=4, noise=0.1)
+    first = estimate_trust(earlier, knowing, method(name))
+    new = [replace(s, message_id=f"new-{s.message_id}") for s in crowd(10, 0, 2, seed=5, noise=0.0)]
+    second = estimate_trust(new, knowing, method(name), first.history, earlier)
+    taken = [(first.weight(s) > 0, first.label(s)) for s in earlier]
+    assert [(second.weight(s) > 0, second.label(s)) for s in earlier] == taken
 
 
 def test_trust_recovers_slowly() -> None:
