@@ -170,7 +170,7 @@ def test_thumbs_of_several_rounds_add_up_and_old_ones_are_not_counted_again() ->
 def test_what_old_thumbs_are_taken_for_is_not_forgotten_a_round_later(name: str) -> None:
     earlier = crowd(10, 3, thumbs=8, seed=4, noise=0.1)
     first = estimate_trust(earlier, knowing, method(name))
-    new = [replace(s, message_id=f"new-{s.message_id}") for s in crowd(10, 0, 2, seed=5, noise=0.0)]
+    new = renamed(crowd(10, 0, 2, seed=5, noise=0.0), 2)
     second = estimate_trust(new, knowing, method(name), first.history, earlier)
     taken = [(first.weight(s) > 0, first.label(s)) for s in earlier]
     assert [(second.weight(s) > 0, second.label(s)) for s in earlier] == taken
@@ -191,6 +191,36 @@ def test_trust_recovers_slowly() -> None:
     unforgiving = CONFIG.model_copy(update={"memory": 1.0})
     kept = [t.trust["flipper-0"] for t in in_rounds([[*helpers, *troll], *reformed], unforgiving)]
     assert kept[-1] <= trust[-1] + 1e-9
+
+
+def renamed(signals: Sequence[Signal], round_: int) -> list[Signal]:
+    """With message ids of their own round."""
+    return [replace(s, message_id=f"{round_}-{s.message_id}") for s in signals]
+
+
+@pytest.mark.parametrize("name", ["confusion", "user_removal"])
+def test_a_round_of_few_thumbs_or_none_sets_nobody_free(name: str) -> None:
+    earlier = crowd(10, 3, thumbs=8, seed=4, noise=0.1)
+    first = estimate_trust(earlier, knowing, method(name))
+    assert len(first.distrusted) == 3
+    wrong = renamed(crowd(0, 1, thumbs=2, seed=5, noise=0.0), 2)
+    for new in ([], [replace(s, person="helper-3") for s in wrong], [replace(s, person="eve") for s in wrong]):
+        second = estimate_trust(new, knowing, method(name), first.history, earlier)
+        assert second.distrusted >= first.distrusted and second.agreement > 0.6
+        assert not {f"helper-{i}" for i in range(10)} & second.distrusted
+        assert {s.person for s in earlier if second.weight(s) == 0} == first.distrusted
+    nothing = estimate_trust([], knowing, method(name), first.history)
+    assert nothing.distrusted == first.distrusted and nothing.agreement > 0.6
+    assert nothing.history.counts.sum() == first.history.counts.sum()
+
+
+def test_models_that_never_knew_anything_distrust_nobody_in_a_later_round_either() -> None:
+    earlier = crowd(10, 3, thumbs=8, seed=4)
+    first = estimate_trust(earlier, clueless, CONFIG)
+    for new in ([], renamed(crowd(2, 1, thumbs=3, seed=5), 2)):
+        assert not estimate_trust(new, clueless, CONFIG, first.history, earlier).distrusted
+    few = estimate_trust(crowd(2, 1, thumbs=8, seed=4), knowing, CONFIG)
+    assert not few.distrusted and not estimate_trust([], knowing, CONFIG, few.history).distrusted
 
 
 def test_who_is_away_is_remembered_as_they_were() -> None:

@@ -11,7 +11,7 @@ from bb3x_ray.reward.trust.confusion import Population, observe
 from bb3x_ray.reward.trust.folds import Judge, Thumbs, errors_of, fold_of, thumbs_of_people
 from bb3x_ray.reward.trust.groups import deeds_of, find_groups
 from bb3x_ray.reward.trust.history import TrustHistory
-from bb3x_ray.reward.trust.methods import Cleaned, clean
+from bb3x_ray.reward.trust.methods import Cleaned, clean, level_errors
 
 # (thumbs to learn from, their labels 0..1 [N], weights [N], thumbs to judge) -> P(label = 1) of the latter
 FoldJudge = Callable[[Sequence[Signal], np.ndarray, np.ndarray, Sequence[Signal]], np.ndarray]
@@ -21,8 +21,8 @@ FoldJudge = Callable[[Sequence[Signal], np.ndarray, np.ndarray, Sequence[Signal]
 class Trust:
     """Trust per person, 0 to 1: for the method `confusion` the probability that the person is a helper.
 
-    agreement   mean of 1 − error of the thumbs of those who are listened to: 0.5 or less means that the fold
-                models know nothing, and then nobody is distrusted
+    agreement   mean of 1 − error of the thumbs of those who are listened to, of this round and of those
+                before: 0.5 or less means that the fold models know nothing, and then nobody is distrusted
     thumbs      how many each person ever gave, those that faded counted in part
     right       how often the person is right about good replies, and about bad ones
     weights     by message: how much its thumb counts, 0 to 1, where that is not 1
@@ -85,15 +85,15 @@ def estimate_trust(
     everything = [*signals, *earlier]
     names = sorted({s.person for s in everything} | set(history.people))
     past = history.of(names)
-    if not everything:
-        return _unheard(names, past, config, history)
+    if not names:
+        return Trust({}, frozenset(), 0.5, {})
     thumbs = _numbered(everything, len(signals), names, config.folds)
     found = clean(thumbs, _by_rows(everything, fold_judge), config, past)
     counts = past + observe(thumbs, found.p)
     groups = _groups(signals, names, past, config) if config.method != "none" else []
     if groups:
         found = _as_one_person(found, thumbs, counts, groups, config)
-    agreement = _agreement(thumbs, found)
+    agreement = _agreement(thumbs, found, past)
     knows = agreement > 0.5 and counts.sum() >= config.min_all_thumbs
     if not knows and config.method != "none":
         found = replace(
@@ -140,7 +140,7 @@ def _numbered(everything: Sequence[Signal], new: int, names: Sequence[str], fold
     )
     return replace(
         thumbs,
-        person=np.array([number[s.person] for s in everything]),
+        person=np.array([number[s.person] for s in everything], np.int64),
         people=len(names),
         judged=np.arange(len(everything)) < new,
     )
@@ -153,13 +153,17 @@ def _by_rows(everything: Sequence[Signal], fold_judge: FoldJudge) -> Judge:
     return judge
 
 
-def _agreement(thumbs: Thumbs, found: Cleaned) -> float:
-    """Of the thumbs judged now, weighted by their people's trust."""
+def _agreement(thumbs: Thumbs, found: Cleaned, past: np.ndarray) -> float:
+    """Of all that people ever did, weighted by their trust: a round of few thumbs, or of none, says nothing
+    against models that were right before. Errors of this round are exact, those of earlier rounds as exact
+    as their levels."""
     new = thumbs.new
-    weight = found.trust[thumbs.person][new]
-    if not weight.sum() > 0:
+    errors = errors_of(thumbs.label, found.p)[new]
+    wrong = past @ level_errors() + np.bincount(thumbs.person[new], errors, thumbs.people)
+    given = past.sum(1) + np.bincount(thumbs.person[new], minlength=thumbs.people)
+    if not (found.trust * given).sum() > 0:
         return 0.5
-    return float(np.average(1 - errors_of(thumbs.label, found.p)[new], weights=weight))
+    return float(1 - found.trust @ wrong / (found.trust @ given))
 
 
 def _groups(
@@ -188,17 +192,3 @@ def _as_one_person(
         own = np.isin(thumbs.person, group)
         weight[own] = 0.0 if population.distrusted[of_group] else 1 / len(group)
     return replace(found, trust=trust, distrusted=distrusted, right=right, weight=weight)
-
-
-def _unheard(names: Sequence[str], past: np.ndarray, config: TrustConfig, history: TrustHistory) -> Trust:
-    """Nobody gave a thumb now: everybody is as they were."""
-    if not names:
-        return Trust({}, frozenset(), 0.5, {})
-    found = Population.of(past, config.threshold, config.min_thumbs)
-    return Trust(
-        dict(zip(names, found.trust.tolist(), strict=True)),
-        frozenset(names[i] for i in np.flatnonzero(found.distrusted).tolist()),
-        0.5,
-        {name: round(count) for name, count in zip(names, past.sum(1).tolist(), strict=True)},
-        history=history,
-    )
