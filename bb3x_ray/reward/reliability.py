@@ -22,11 +22,13 @@ class Reliability:
 
     @classmethod
     def of(cls, trust: Trust, thumbs: Sequence[Signal]) -> "Reliability":
-        """Trust beside the typical person's: who is trusted as most are, new people among them, has 1.
+        """Trust beside the typical person's: who is trusted as most are, new people among them, has 1. Those
+        who are distrusted do not tell what is typical, however many they are.
 
         thumbs   those that `trust` was estimated from
         """
-        typical = float(np.median(list(trust.trust.values()))) if trust.trust else 1.0
+        heard = [value for person, value in trust.trust.items() if person not in trust.distrusted]
+        typical = float(np.median(heard)) if heard else 1.0
         people = {person: min(1.0, value / max(typical, 1e-9)) for person, value in trust.trust.items()}
         taken = {s.message_id: (2 * trust.label(s) - 1) * (2 * s.label - 1) for s in thumbs}
         turned = {message: factor for message, factor in taken.items() if factor != 1}
