@@ -13,6 +13,7 @@ from bb3x_ray.reward.fold_judge import EncoderFoldJudge
 from bb3x_ray.reward.signals import Signal
 from bb3x_ray.reward.trust import Trust, TrustHistory, estimate_trust, fold_of
 from bb3x_ray.reward.trust.methods import METHODS
+from bb3x_ray.reward.trust.report import HISTORY, load_history, load_report, save_trust
 from bb3x_ray.schemas.errors import UserError
 from tests.reward.make import LetterEncoder, crowd
 
@@ -129,7 +130,18 @@ def test_with_trust_off_every_thumb_counts_and_no_model_is_asked() -> None:
     trust = estimate_trust(signals, never, method("none"))
     assert trust.distrusted == frozenset() and set(trust.trust.values()) == {1.0}
     assert all(trust.weight(s) == 1 and trust.label(s) == s.label for s in signals)
-    assert trust.history.people == ()
+    assert trust.history is None
+
+
+def test_thumbs_of_rounds_without_trust_are_judged_once_it_is_on(tmp_path: Path) -> None:
+    earlier, new = crowd(10, 3, thumbs=8, seed=4), renamed(crowd(10, 0, thumbs=1, seed=5), 2)
+    off = estimate_trust(earlier, knowing, method("none"), TrustHistory.empty())
+    save_trust(tmp_path, off, earlier)
+    assert load_report(tmp_path) and not (tmp_path / HISTORY).exists()
+    on = estimate_trust([*new, *earlier], knowing, CONFIG)  # as rounds do without a history
+    assert {"flipper-10", "flipper-11", "flipper-12"} <= on.distrusted
+    save_trust(tmp_path, on, [*new, *earlier])
+    assert load_history(tmp_path).counts.sum() == len(earlier) + len(new)
 
 
 def test_what_counts_of_each_thumb_is_told_by_message() -> None:
@@ -211,6 +223,7 @@ def test_a_round_of_few_thumbs_or_none_sets_nobody_free(name: str) -> None:
         assert {s.person for s in earlier if second.weight(s) == 0} == first.distrusted
     nothing = estimate_trust([], knowing, method(name), first.history)
     assert nothing.distrusted == first.distrusted and nothing.agreement > 0.6
+    assert nothing.history is not None and first.history is not None
     assert nothing.history.counts.sum() == first.history.counts.sum()
 
 
@@ -233,6 +246,7 @@ def test_who_is_away_is_remembered_as_they_were() -> None:
 
 def test_a_resumed_round_gives_the_same_and_history_survives_the_disk(tmp_path: Path) -> None:
     first = estimate_trust(crowd(10, 3, thumbs=3, seed=4), knowing, CONFIG)
+    assert first.history is not None
     first.history.save(tmp_path / "history.parquet")
     loaded = TrustHistory.load(tmp_path / "history.parquet")
     assert loaded.people == first.history.people

@@ -29,7 +29,8 @@ class Trust:
     labels      by message: what its thumb is taken for, 0 to 1, where that is not the thumb itself
     said        by message: P(thumb up) by models that did not see the thumb
     groups      people who do the same far more often than chance has it; they count as one person
-    history     what the next round starts from
+    history     what the next round starts from; None for the method none, which judged nobody: a later round
+                with another method has all thumbs still to judge
     """
 
     trust: dict[str, float]
@@ -41,7 +42,7 @@ class Trust:
     labels: dict[str, float] = field(default_factory=dict)
     said: dict[str, float] = field(default_factory=dict)
     groups: tuple[frozenset[str], ...] = ()
-    history: TrustHistory = field(default_factory=TrustHistory.empty)
+    history: TrustHistory | None = None
 
     def weight(self, signal: Signal) -> float:
         """How much a thumb counts: 0 when it is dropped."""
@@ -129,7 +130,7 @@ def _told(
         labels={ids[i]: float(found.label[i]) for i in np.flatnonzero(found.label != thumbs.label)},
         said={ids[i]: float(found.p[i]) for i in range(new)},
         groups=tuple(frozenset(names[i] for i in group) for group in groups),
-        history=history if config.method == "none" else history.after(names, now, config.memory),
+        history=None if config.method == "none" else history.after(names, now, config.memory),
     )
 
 
