@@ -216,7 +216,11 @@ def test_a_round_of_few_thumbs_or_none_sets_nobody_free(name: str) -> None:
     first = estimate_trust(earlier, knowing, method(name))
     assert len(first.distrusted) == 3
     wrong = renamed(crowd(0, 1, thumbs=2, seed=5, noise=0.0), 2)
-    for new in ([], [replace(s, person="helper-3") for s in wrong], [replace(s, person="eve") for s in wrong]):
+    for new in (
+        [],
+        [replace(s, person="helper-3") for s in wrong],
+        [replace(s, person="eve") for s in wrong],
+    ):
         second = estimate_trust(new, knowing, method(name), first.history, earlier)
         assert second.distrusted >= first.distrusted and second.agreement > 0.6
         assert not {f"helper-{i}" for i in range(10)} & second.distrusted

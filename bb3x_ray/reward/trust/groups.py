@@ -66,9 +66,7 @@ def find_groups(
     return _in_order(groups)
 
 
-def joined(
-    found: Sequence[np.ndarray], remembered: Sequence[Sequence[int]], least: int
-) -> list[np.ndarray]:
+def joined(found: Sequence[np.ndarray], remembered: Sequence[Sequence[int]], least: int) -> list[np.ndarray]:
     """All groups of people, each an array of their numbers, the largest first: the remembered ones with
     whoever was found to do the same as one of them, and what was found besides of at least `least` people."""
     members = [[int(person) for person in group] for group in (*found, *remembered)]
