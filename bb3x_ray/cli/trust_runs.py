@@ -170,7 +170,8 @@ def run_poison(
 
 _POISON_CAPTION = (
     "honest: the same people and turns, nobody trolls; absent: trolls press no thumb; both with trust on.\n"
-    "Differences in points, paired by seed, with 95 % bootstrap intervals. labels: how many, honest and on."
+    "Differences in points, paired by seed, with 95 % bootstrap intervals. labels: how many, honest and on.\n"
+    "Unlike a round: no groups, thumbs count by the method alone, signals learn nothing, no history."
 )
 
 

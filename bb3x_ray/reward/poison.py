@@ -1,9 +1,19 @@
 """Poisoned rounds, cheap and many: what a curated set's labels are worth while some people troll.
 
-Turns come from SafetyMix: half of them have a thumb, half have none. From there on it goes as in a round:
-trust by the thumbs, a reward model that learns from the thumbs of those who are trusted, a score for every
-turn, moved by a trusted thumb, and two thresholds: imitate, avoid, or neither. Gold labels say how many of
-either are right. The same turns with everybody honest, or with no thumbs of trolls, are the round without.
+Turns come from SafetyMix: half of them have a thumb, half have none. From there on it goes much as in a
+round: trust by the thumbs, a reward model that learns from the thumbs of those who are trusted, a score for
+every turn, moved by a trusted thumb, and two thresholds: imitate, avoid, or neither. Gold labels say how many
+of either are right. The same turns with everybody honest, or with no thumbs of trolls, are the round without.
+
+What a round does and this does not:
+
+    groups           no accounts are looked for that do the same
+    min_all_thumbs   people are distrusted however few thumbs there are (200 here, fewer without the trolls'),
+                     and whether or not the models know anything
+    Reliability      a thumb counts in full or by the method's weight, not by the person's trust beside the
+                     typical person's
+    SignalModel      a thumb is right in 85 of 100 cases, which is where that model starts; it learns nothing
+    history          there is one round, and nobody has a past
 """
 
 from collections.abc import Iterator, Sequence
@@ -94,8 +104,8 @@ def poison(
 
 
 def _scores(x: np.ndarray, train: Sequence[Example], rated: list[int], trust: TrustConfig) -> np.ndarray:
-    """How good each turn is, as the score step has it. The first turns are those of `train`, of which those
-    numbered in `rated` have thumbs."""
+    """How good each turn is, much as the score step has it. The first turns are those of `train`, of which
+    those numbered in `rated` have thumbs."""
     known = [train[i] for i in rated]
     labels, people = [e.label for e in known], [e.person for e in known]
     thumbs = thumbs_of_people(labels, people, [fold_of_text(e.text, trust.folds) for e in known])

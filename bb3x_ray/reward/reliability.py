@@ -22,15 +22,28 @@ class Reliability:
 
     @classmethod
     def of(cls, trust: Trust, thumbs: Sequence[Signal]) -> "Reliability":
-        """Trust beside the typical person's: who is trusted as most are, new people among them, has 1.
+        """Trust beside the typical person's: who is trusted as most are, new people among them, has 1. Those
+        who are distrusted do not tell what is typical, however many they are.
 
-        thumbs   those that `trust` was estimated from
+        An account of a group has its part of one person's, in whatever it does.
+
+        thumbs   those that `trust` was estimated from, at least
         """
-        typical = float(np.median(list(trust.trust.values()))) if trust.trust else 1.0
-        people = {person: min(1.0, value / max(typical, 1e-9)) for person, value in trust.trust.items()}
+        heard = [value for person, value in trust.trust.items() if person not in trust.distrusted]
+        typical = float(np.median(heard)) if heard else 1.0
+        part = {person: 1 / len(group) for group in trust.groups for person in group}
+        people = {
+            person: min(1.0, value / max(typical, 1e-9)) * part.get(person, 1.0)
+            for person, value in trust.trust.items()
+        }
         taken = {s.message_id: (2 * trust.label(s) - 1) * (2 * s.label - 1) for s in thumbs}
         turned = {message: factor for message, factor in taken.items() if factor != 1}
-        messages = {m: trust.weights.get(m, 1.0) * turned.get(m, 1.0) for m in {**trust.weights, **turned}}
+        # The weight of a group's thumb has its part in it already.
+        parts = {s.message_id: part[s.person] for s in thumbs if s.person in part}
+        messages = {
+            m: trust.weights.get(m, 1.0) * turned.get(m, 1.0) / parts.get(m, 1.0)
+            for m in {**trust.weights, **turned}
+        }
         return cls({**people, **dict.fromkeys(trust.distrusted, 0.0)}, messages)
 
     def __call__(self, person: str, message_id: str) -> float:

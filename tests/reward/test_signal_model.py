@@ -102,3 +102,21 @@ def test_trust_becomes_reliability() -> None:
     assert reliability("p1", "m1") == 0.25 and reliability("p3", "m3") == 0
     assert reliability("p2", "m2") < 0  # taken for the opposite of what was pressed
     assert SignalModel().good([evidence(2, thumb=1)], reliability) < 0.5
+
+
+def test_accounts_of_a_group_have_a_part_of_one_person_in_thumbs_and_in_all_else() -> None:
+    group = frozenset({"p0", "p1", "p2", "p3"})
+    signals = [Signal("c", f"m{n}", f"p{n}", "Hi", "Hello", 1) for n in range(5)]
+    weights = {f"m{n}": 0.25 for n in range(4)}
+    trust = Trust({f"p{n}": 0.9 for n in range(5)}, frozenset(), 0.7, {}, weights=weights, groups=(group,))
+    reliability = Reliability.of(trust, signals)
+    assert reliability("p0", "m0") == reliability("p0", "no thumb") == 0.25
+    assert reliability("p4", "m4") == 1
+
+
+def test_trolls_do_not_tell_what_is_typical() -> None:
+    people = {"p0": 0.9, "p1": 0.9, "p2": 0.45, **{f"troll-{n}": 0.01 for n in range(9)}}
+    trust = Trust(people, frozenset(p for p in people if p.startswith("troll")), 0.7, {})
+    reliability = Reliability.of(trust, [])
+    assert [reliability(f"p{n}", "m") for n in range(3)] == pytest.approx([1, 1, 0.5])
+    assert Reliability.of(Trust({"p0": 0.0}, frozenset({"p0"}), 0.7, {}), [])("p0", "m") == 0

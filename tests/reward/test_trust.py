@@ -13,6 +13,7 @@ from bb3x_ray.reward.fold_judge import EncoderFoldJudge
 from bb3x_ray.reward.signals import Signal
 from bb3x_ray.reward.trust import Trust, TrustHistory, estimate_trust, fold_of
 from bb3x_ray.reward.trust.methods import METHODS
+from bb3x_ray.reward.trust.report import HISTORY, load_history, load_report, save_trust
 from bb3x_ray.schemas.errors import UserError
 from tests.reward.make import LetterEncoder, crowd
 
@@ -129,7 +130,18 @@ def test_with_trust_off_every_thumb_counts_and_no_model_is_asked() -> None:
     trust = estimate_trust(signals, never, method("none"))
     assert trust.distrusted == frozenset() and set(trust.trust.values()) == {1.0}
     assert all(trust.weight(s) == 1 and trust.label(s) == s.label for s in signals)
-    assert trust.history.people == ()
+    assert trust.history is None
+
+
+def test_thumbs_of_rounds_without_trust_are_judged_once_it_is_on(tmp_path: Path) -> None:
+    earlier, new = crowd(10, 3, thumbs=8, seed=4), renamed(crowd(10, 0, thumbs=1, seed=5), 2)
+    off = estimate_trust(earlier, knowing, method("none"), TrustHistory.empty())
+    save_trust(tmp_path, off, earlier)
+    assert load_report(tmp_path) and not (tmp_path / HISTORY).exists()
+    on = estimate_trust([*new, *earlier], knowing, CONFIG)  # as rounds do without a history
+    assert {"flipper-10", "flipper-11", "flipper-12"} <= on.distrusted
+    save_trust(tmp_path, on, [*new, *earlier])
+    assert load_history(tmp_path).counts.sum() == len(earlier) + len(new)
 
 
 def test_what_counts_of_each_thumb_is_told_by_message() -> None:
@@ -154,24 +166,26 @@ def in_rounds(parts: Sequence[Sequence[Signal]], config: TrustConfig = CONFIG) -
     return found
 
 
-def test_thumbs_of_several_rounds_add_up_and_old_ones_are_not_judged_again() -> None:
+def test_thumbs_of_several_rounds_add_up_and_old_ones_are_not_counted_again() -> None:
     signals = crowd(10, 3, thumbs=8, seed=4, noise=0.0)
     parts = [signals[i::8] for i in range(8)]  # one thumb of each person a round
-
-    asked: list[int] = []
-
-    def counting(
-        train: Sequence[Signal], labels: np.ndarray, weights: np.ndarray, test: Sequence[Signal]
-    ) -> np.ndarray:
-        asked.append(len(test))
-        return knowing(train, labels, weights, test)
 
     found = in_rounds(parts)
     assert found[0].distrusted == frozenset()
     assert found[-1].distrusted == {"flipper-10", "flipper-11", "flipper-12"}
     earlier = [s for part in parts[:7] for s in part]
-    with_history = estimate_trust(parts[7], counting, CONFIG, found[6].history, earlier)
-    assert max(asked) <= len(parts[7]) and with_history.distrusted == found[-1].distrusted
+    with_history = estimate_trust(parts[7], knowing, CONFIG, found[6].history, earlier)
+    assert with_history.distrusted == found[-1].distrusted and with_history.thumbs == found[-1].thumbs
+
+
+@pytest.mark.parametrize("name", ["example_removal", "example_flip", "confusion_relabel"])
+def test_what_old_thumbs_are_taken_for_is_not_forgotten_a_round_later(name: str) -> None:
+    earlier = crowd(10, 3, thumbs=8, seed=4, noise=0.1)
+    first = estimate_trust(earlier, knowing, method(name))
+    new = renamed(crowd(10, 0, 2, seed=5, noise=0.0), 2)
+    second = estimate_trust(new, knowing, method(name), first.history, earlier)
+    taken = [(first.weight(s) > 0, first.label(s)) for s in earlier]
+    assert [(second.weight(s) > 0, second.label(s)) for s in earlier] == taken
 
 
 def test_trust_recovers_slowly() -> None:
@@ -191,6 +205,41 @@ def test_trust_recovers_slowly() -> None:
     assert kept[-1] <= trust[-1] + 1e-9
 
 
+def renamed(signals: Sequence[Signal], round_: int) -> list[Signal]:
+    """With message ids of their own round."""
+    return [replace(s, message_id=f"{round_}-{s.message_id}") for s in signals]
+
+
+@pytest.mark.parametrize("name", ["confusion", "user_removal"])
+def test_a_round_of_few_thumbs_or_none_sets_nobody_free(name: str) -> None:
+    earlier = crowd(10, 3, thumbs=8, seed=4, noise=0.1)
+    first = estimate_trust(earlier, knowing, method(name))
+    assert len(first.distrusted) == 3
+    wrong = renamed(crowd(0, 1, thumbs=2, seed=5, noise=0.0), 2)
+    for new in (
+        [],
+        [replace(s, person="helper-3") for s in wrong],
+        [replace(s, person="eve") for s in wrong],
+    ):
+        second = estimate_trust(new, knowing, method(name), first.history, earlier)
+        assert second.distrusted >= first.distrusted and second.agreement > 0.6
+        assert not {f"helper-{i}" for i in range(10)} & second.distrusted
+        assert {s.person for s in earlier if second.weight(s) == 0} == first.distrusted
+    nothing = estimate_trust([], knowing, method(name), first.history)
+    assert nothing.distrusted == first.distrusted and nothing.agreement > 0.6
+    assert nothing.history is not None and first.history is not None
+    assert nothing.history.counts.sum() == first.history.counts.sum()
+
+
+def test_models_that_never_knew_anything_distrust_nobody_in_a_later_round_either() -> None:
+    earlier = crowd(10, 3, thumbs=8, seed=4)
+    first = estimate_trust(earlier, clueless, CONFIG)
+    for new in ([], renamed(crowd(2, 1, thumbs=3, seed=5), 2)):
+        assert not estimate_trust(new, clueless, CONFIG, first.history, earlier).distrusted
+    few = estimate_trust(crowd(2, 1, thumbs=8, seed=4), knowing, CONFIG)
+    assert not few.distrusted and not estimate_trust([], knowing, CONFIG, few.history).distrusted
+
+
 def test_who_is_away_is_remembered_as_they_were() -> None:
     helpers = crowd(10, 0, thumbs=10, seed=1, noise=0.0)
     troll = crowd(0, 1, thumbs=10, seed=2, noise=0.0)
@@ -201,6 +250,7 @@ def test_who_is_away_is_remembered_as_they_were() -> None:
 
 def test_a_resumed_round_gives_the_same_and_history_survives_the_disk(tmp_path: Path) -> None:
     first = estimate_trust(crowd(10, 3, thumbs=3, seed=4), knowing, CONFIG)
+    assert first.history is not None
     first.history.save(tmp_path / "history.parquet")
     loaded = TrustHistory.load(tmp_path / "history.parquet")
     assert loaded.people == first.history.people

@@ -2,12 +2,13 @@
 
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from bb3x_ray.config import TrustConfig
 from bb3x_ray.reward.signals import Signal
-from bb3x_ray.reward.trust import estimate_trust
+from bb3x_ray.reward.trust import TrustHistory, estimate_trust
 from bb3x_ray.reward.trust.groups import deeds_of, find_groups
 from tests.reward.make import crowd
 from tests.reward.test_trust import knowing
@@ -93,6 +94,53 @@ def test_a_group_of_helpers_counts_as_one_person() -> None:
     assert len(trust.groups) == 1 and not trust.distrusted & trust.groups[0]
     assert {trust.weight(s) for s in lesson} == {1 / 8}
     assert {trust.weight(s) for s in people if s.person not in trust.distrusted} == {1.0}
+
+
+def of_round(signals: list[Signal], round_: int) -> list[Signal]:
+    return [replace(s, message_id=f"{round_}-{s.message_id}") for s in signals]
+
+
+def test_a_group_is_one_person_in_later_rounds_as_well() -> None:
+    people, lesson = crowd(60, 0, thumbs=6, seed=0), sybils(8, 5, honest=True)
+    first = estimate_trust([*people, *lesson], knowing, CONFIG)
+    # They come back with things of their own to say, which chance would have.
+    own = [replace(s, person=s.person.replace("helper", "sybil")) for s in crowd(8, 0, 2, seed=9, noise=0.0)]
+    for new in ([], of_round(crowd(60, 0, thumbs=2, seed=1), 2), of_round(own, 2)):
+        second = estimate_trust(new, knowing, CONFIG, first.history, [*people, *lesson])
+        assert second.groups == first.groups
+        theirs = [s for s in [*new, *lesson] if s.person in first.groups[0]]
+        assert {second.weight(s) for s in theirs} == {1 / 8}
+        assert second.history is not None and second.history.groups == first.groups
+
+
+def test_new_accounts_join_a_remembered_group_and_share_its_fate() -> None:
+    config = CONFIG.model_copy(update={"min_thumbs": 6})
+    people, farm = crowd(60, 0, thumbs=6, seed=0), sybils(10, 5, honest=False)
+    old, late = ([s for s in farm if (s.person in {"sybil-8", "sybil-9"}) == is_late] for is_late in (0, 1))
+    first = estimate_trust([*people, *old], knowing, config)
+    new = of_round([*crowd(60, 0, thumbs=2, seed=1), *late[:5]], 2)  # one of them, with too few thumbs
+    second = estimate_trust(new, knowing, config, first.history, [*people, *old])
+    assert second.groups == (first.groups[0] | {"sybil-8"},)
+    assert second.distrusted >= second.groups[0]
+    assert {second.weight(s) for s in new if s.person == "sybil-8"} == {0.0}
+
+
+def test_groups_survive_the_disk_and_erasure(tmp_path: Path) -> None:
+    signals = [*crowd(60, 0, thumbs=6, seed=0), *sybils(8, 5, honest=True)]
+    history = estimate_trust(signals, knowing, CONFIG).history
+    assert history is not None
+    history.save(tmp_path / "history.parquet")
+    assert TrustHistory.load(tmp_path / "history.parquet").groups == history.groups
+    gone = frozenset({"sybil-0"})
+    assert history.without(gone).groups == (history.groups[0] - gone,)
+    assert history.without(frozenset(f"sybil-{i}" for i in range(7))).groups == ()
+
+
+def test_where_models_know_too_little_a_group_still_counts_as_one_person() -> None:
+    config = CONFIG.model_copy(update={"min_all_thumbs": 10_000})
+    farm = sybils(8, 5, honest=False)
+    trust = estimate_trust([*crowd(60, 0, thumbs=6, seed=0), *farm], knowing, config)
+    assert not trust.distrusted and {trust.weight(s) for s in farm} == {1 / 8}
 
 
 def test_without_a_planted_group_nobody_is_grouped() -> None:

@@ -84,7 +84,7 @@ def beyond_chance(counts: np.ndarray) -> np.ndarray:
 
 def calibrated(p: np.ndarray, thumbs: Thumbs, weights: np.ndarray) -> np.ndarray:
     """p with the temperature at which those who are listened to are least surprising."""
-    weights, labels = weights * thumbs.new, thumbs.label
+    labels = thumbs.label
     z = np.log(np.clip(p, 1e-6, 1 - 1e-6) / np.clip(1 - p, 1e-6, 1))
     losses = [(weights * (np.logaddexp(0, z * t) - labels * z * t)).sum() for t in _TEMPERATURES]
     return np.clip(1 / (1 + np.exp(-z * _TEMPERATURES[int(np.argmin(losses))])), 0.01, 0.99)

@@ -21,7 +21,8 @@ class Thumbs:
     person   [N] the number of the person, 0 to P − 1
     fold     [N] the fold of the text
     people   P
-    judged   [N] False for thumbs of earlier rounds: models learn from them, and they are judged no more
+    judged   [N] False for thumbs of earlier rounds: models learn from them, and what people did is not
+             counted again by them
     """
 
     label: np.ndarray
@@ -35,7 +36,7 @@ class Thumbs:
 
     @property
     def new(self) -> np.ndarray:
-        """[N] which thumbs are judged."""
+        """[N] which thumbs are counted now."""
         return np.ones(len(self), bool) if self.judged is None else self.judged
 
 
@@ -53,14 +54,15 @@ def fold_of(signal: Signal, folds: int) -> int:
 def thumbs_of_people(labels: Sequence[int], people: Sequence[str], folds: Sequence[int]) -> Thumbs:
     """People are numbered in the order of their names."""
     number = {name: i for i, name in enumerate(sorted(set(people)))}
-    return Thumbs(np.array(labels), np.array([number[p] for p in people]), np.array(folds), len(number))
+    label, fold = np.array(labels, np.int64), np.array(folds, np.int64)
+    return Thumbs(label, np.array([number[p] for p in people], np.int64), fold, len(number))
 
 
 def fold_predictions(
     thumbs: Thumbs, judge: Judge, labels: np.ndarray | None = None, weights: np.ndarray | None = None
 ) -> np.ndarray:
-    """p [N]: P(label = 1) of every judged thumb by the model of the other folds; 0.5 where they hold nothing,
-    and for thumbs that are not judged.
+    """p [N]: P(label = 1) of every thumb, those of earlier rounds too, by the model of the other folds; 0.5
+    where they hold nothing.
 
     labels, weights   what the models learn; the thumbs themselves, all alike, where not given
     """
@@ -68,7 +70,7 @@ def fold_predictions(
     weights = np.ones(len(thumbs)) if weights is None else weights
     p = np.full(len(thumbs), 0.5)
     for held_out in np.unique(thumbs.fold):
-        test = np.flatnonzero((thumbs.fold == held_out) & thumbs.new)
+        test = np.flatnonzero(thumbs.fold == held_out)
         train = np.flatnonzero((thumbs.fold != held_out) & (weights > 0))
         if len(train) and len(test):
             p[test] = judge(train, labels[train], weights[train], test)

@@ -11,6 +11,7 @@ any group is found is thus at most `false_alarms` (Bonferroni).
 
 What people share because the same page or lesson told them what to say is a group as well: that is why
 a group is not distrusted for being one. It counts as one person, and is trusted as that person would be.
+It stays one in later rounds, in which new accounts may join it.
 """
 
 import math
@@ -62,6 +63,19 @@ def find_groups(
         for rarest in _RARE:
             linked |= _linked(both[share[both[:, 1]] <= rarest], candidates, chance)
     groups = [group for group in _components(sorted(linked)) if len(group) >= least]
+    return _in_order(groups)
+
+
+def joined(found: Sequence[np.ndarray], remembered: Sequence[Sequence[int]], least: int) -> list[np.ndarray]:
+    """All groups of people, each an array of their numbers, the largest first: the remembered ones with
+    whoever was found to do the same as one of them, and what was found besides of at least `least` people."""
+    members = [[int(person) for person in group] for group in (*found, *remembered)]
+    known = {person for group in remembered for person in group}
+    together = _components([(group[0], person) for group in members for person in group])
+    return _in_order([group for group in together if len(group) >= least or group & known])
+
+
+def _in_order(groups: Sequence[set[int]]) -> list[np.ndarray]:
     return sorted((np.array(sorted(g)) for g in groups), key=lambda g: (-len(g), int(g[0])))
 
 

@@ -2,11 +2,12 @@
 
 A round stores it and the next one starts from it, so nobody's old thumbs are judged again. Each time that a
 person gives thumbs, what they did before counts a little less (`trust.memory`): trust that was lost comes
-back slowly, and only by what the person does. Nothing in it is text.
+back slowly, and only by what the person does. Who was found to do the same as others stays in that group.
+Nothing in it is text.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +18,18 @@ from bb3x_ray.reward.trust.confusion import LEVELS
 from bb3x_ray.schemas.errors import UserError
 
 _WIDTH = 2 * len(LEVELS)
-HISTORY_SCHEMA = pa.schema([("person", pa.string()), ("counts", pa.list_(pa.float32(), _WIDTH))])
+COUNTS_SCHEMA = pa.schema([("person", pa.string()), ("counts", pa.list_(pa.float32(), _WIDTH))])
+HISTORY_SCHEMA = COUNTS_SCHEMA.append(pa.field("group", pa.int32()))  # a number from 1; null: in none
 
 
 @dataclass(frozen=True, slots=True)
 class TrustHistory:
-    """people: sorted names [P]; counts: float32 [P, 2 · levels], as of confusion.observe."""
+    """people: sorted names [P]; counts: float32 [P, 2 · levels], as of confusion.observe; groups: of these
+    people, nobody in two (see groups.py)."""
 
     people: tuple[str, ...]
     counts: np.ndarray
+    groups: tuple[frozenset[str], ...] = ()
 
     @classmethod
     def empty(cls) -> "TrustHistory":
@@ -41,23 +45,32 @@ class TrustHistory:
             counts[to] = self.counts[of]
         return counts
 
-    def after(self, people: Sequence[str], counts: np.ndarray, memory: float) -> "TrustHistory":
-        """With what `people` [M] did now, counts [M, 2 · levels]; what they did before fades by `memory`."""
+    def after(
+        self, people: Sequence[str], counts: np.ndarray, memory: float, groups: Sequence[frozenset[str]] = ()
+    ) -> "TrustHistory":
+        """With what `people` [M] did now, counts [M, 2 · levels]; what they did before fades by `memory`.
+
+        groups   all of them, those that were remembered among them
+        """
         names = sorted({*self.people, *people})
         active = counts.sum(1) > 0
         now = TrustHistory(tuple(people), counts.astype(np.float32)).of(names)
         acted = {person for person, did in zip(people, active, strict=True) if did}
         fade = np.array([memory if name in acted else 1.0 for name in names])
         total = self.of(names) * fade.reshape(-1, 1) + now
-        return TrustHistory(tuple(names), total.astype(np.float32).reshape(-1, _WIDTH))
+        return TrustHistory(tuple(names), total.astype(np.float32).reshape(-1, _WIDTH), tuple(groups))
 
     def without(self, people: frozenset[str]) -> "TrustHistory":
         """For erasure."""
         keep = [i for i, person in enumerate(self.people) if person not in people]
-        return TrustHistory(tuple(self.people[i] for i in keep), self.counts[keep])
+        groups = tuple(left for group in self.groups if len(left := group - people) > 1)
+        return TrustHistory(tuple(self.people[i] for i in keep), self.counts[keep], groups)
 
     def save(self, path: Path) -> None:
-        pq.write_table(as_table(pa.array(self.people, pa.string()), self.counts), path, compression="zstd")
+        number = {person: i for i, group in enumerate(self.groups, start=1) for person in group}
+        group = pa.array([number.get(person) for person in self.people], pa.int32())
+        table = as_table(pa.array(self.people, pa.string()), self.counts).append_column("group", group)
+        pq.write_table(table, path, compression="zstd")
 
     @classmethod
     def load(cls, path: Path) -> "TrustHistory":
@@ -70,17 +83,22 @@ class TrustHistory:
                 f"{path} was written by another version of bb3x-ray: remove it, and the score step that it "
                 "is in, to make that anew."
             )
-        return of_table(table)
+        groups: dict[int, set[str]] = {}
+        for person, number in zip(table["person"].to_pylist(), table["group"].to_pylist(), strict=True):
+            if number is not None:
+                groups.setdefault(number, set()).add(person)
+        in_order = tuple(frozenset(groups[number]) for number in sorted(groups))
+        return replace(of_table(table), groups=in_order)
 
 
 def as_table(people: pa.Array, counts: np.ndarray) -> pa.Table:
-    """people [P] and their counts [P, 2 · levels] as a table of HISTORY_SCHEMA."""
+    """people [P] and their counts [P, 2 · levels] as a table of COUNTS_SCHEMA."""
     values = pa.array(np.ascontiguousarray(counts, np.float32).reshape(-1))
-    return pa.table([people, pa.FixedSizeListArray.from_arrays(values, _WIDTH)], schema=HISTORY_SCHEMA)
+    return pa.table([people, pa.FixedSizeListArray.from_arrays(values, _WIDTH)], schema=COUNTS_SCHEMA)
 
 
 def of_table(table: pa.Table) -> TrustHistory:
-    """The rows of a table of HISTORY_SCHEMA as they are."""
+    """The rows of a table of COUNTS_SCHEMA, or with more columns, as they are; without groups."""
     counts = [c.flatten().to_numpy(zero_copy_only=False) for c in table["counts"].chunks]
     values = np.concatenate(counts) if counts else np.zeros(0, np.float32)
     return TrustHistory(tuple(table["person"].to_pylist()), values.reshape(-1, _WIDTH).astype(np.float32))

@@ -52,9 +52,9 @@ def clean(thumbs: Thumbs, judge: Judge, config: TrustConfig, past: np.ndarray | 
 
     past   [P, 2 · levels] what people did in earlier rounds, as of confusion.observe
 
-    Raises ValueError for no thumbs.
+    Raises ValueError for no thumbs and no past.
     """
-    if not len(thumbs):
+    if not len(thumbs) and past is None:
         raise ValueError("there are no thumbs to clean")
     past = np.zeros((thumbs.people, 2 * len(LEVELS))) if past is None else past
     if config.method in ("confusion", "confusion_relabel"):
@@ -77,10 +77,10 @@ def by_errors(thumbs: Thumbs, p: np.ndarray, config: TrustConfig, past: np.ndarr
     tau = 1 - config.threshold
     e = errors_of(thumbs.label, p)
     counts = observe(thumbs, p) + (0 if past is None else past)
-    given, wrong = counts.sum(1), counts @ _level_errors()
+    given, wrong = counts.sum(1), counts @ level_errors()
     new = thumbs.new
     # This round's errors are exact, those of earlier rounds as exact as their levels.
-    wrong += np.bincount(thumbs.person[new], e[new], thumbs.people) - observe(thumbs, p) @ _level_errors()
+    wrong += np.bincount(thumbs.person[new], e[new], thumbs.people) - observe(thumbs, p) @ level_errors()
     of_person = wrong / np.maximum(given, 1e-9)
     person_is_bad = (of_person > tau) & (given >= config.min_thumbs)
     bad, badly = e > tau, person_is_bad[thumbs.person]
@@ -107,7 +107,7 @@ def by_errors(thumbs: Thumbs, p: np.ndarray, config: TrustConfig, past: np.ndarr
     return Cleaned(label, keep, p, trust, person_is_bad, np.stack([trust, trust], 1))
 
 
-def _level_errors() -> np.ndarray:
+def level_errors() -> np.ndarray:
     """[2 · levels] the error of a thumb down, then of one up, at each level."""
     return np.concatenate([LEVELS, 1 - LEVELS])
 

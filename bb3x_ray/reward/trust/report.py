@@ -2,7 +2,7 @@
 
 people.parquet    a row a person: trust, how often right, group
 judged.parquet    a row a thumb that was judged in this round: message, thumb, what the models said
-history.parquet   what the next round starts from (history.py)
+history.parquet   what the next round starts from (history.py); not there after a round that judged nobody
 """
 
 from collections.abc import Iterator, Sequence
@@ -127,7 +127,8 @@ def save_trust(folder: Path, trust: Trust, signals: Sequence[Signal]) -> None:
     ]
     pq.write_table(pa.Table.from_pylist(people, schema=PEOPLE_SCHEMA), folder / PEOPLE)
     pq.write_table(pa.Table.from_pylist(judged, schema=JUDGED_SCHEMA), folder / JUDGED)
-    trust.history.save(folder / HISTORY)
+    if trust.history is not None:
+        trust.history.save(folder / HISTORY)
 
 
 def judged_thumbs(folder: Path) -> Iterator[tuple[str, int]]:
