@@ -4,9 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
 from bb3x_ray.classify.encoder import load_encoder
 from bb3x_ray.classify.pairs import Pair
@@ -26,6 +23,7 @@ from bb3x_ray.classify.safety_numbers import calibration_error, recall_at, share
 from bb3x_ray.classify.words import WordMatcher
 from bb3x_ray.data.safety_messages import load_safety_messages
 from bb3x_ray.schemas.errors import UserError
+from tests.classify.make import tiny_classifier
 
 MATCHER = WordMatcher()
 
@@ -110,27 +108,7 @@ def test_one_kind_of_examples_teaches_nothing() -> None:
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A classifier with random weights and three labels, as a folder."""
-    folder = tmp_path_factory.mktemp("classifier")
-    words = "[PAD] [UNK] you idiot are nice she is i like tea".split()
-    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(
-        folder
-    )
-    torch.manual_seed(0)
-    labels = {0: "fine", 1: "toxic", 2: "threat"}
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        id2label=labels,
-        label2id={name: number for number, name in labels.items()},
-    )
-    BertForSequenceClassification(config).save_pretrained(folder)
-    return folder
+    return tiny_classifier(tmp_path_factory.mktemp("classifier"))
 
 
 def test_a_folder_s_labels_are_mapped_by_name(tiny: Path, examples: list[Example], tmp_path: Path) -> None:
