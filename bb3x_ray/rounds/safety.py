@@ -22,7 +22,7 @@ from bb3x_ray.classify.safety import (
     adopt_safety,
     train_safety,
 )
-from bb3x_ray.classify.safety_numbers import calibration_error, share
+from bb3x_ray.classify.safety_numbers import balanced_calibration_error, share
 from bb3x_ray.classify.words import WordMatcher
 from bb3x_ray.config import SafetyConfig
 from bb3x_ray.data.parts import split_parts
@@ -75,7 +75,7 @@ def make_safety(config: SafetyConfig, seed: int) -> Safety:
         safety, p = train_safety(examples, load_encoder(config.encoder), matcher, config.l2, seed)
         unsafe = np.array([e.unsafe for e in examples], np.float64)
         report["ordinary_examples"] = float(len(talks))
-        report["calibration_error"] = calibration_error(p, unsafe)
+        report["calibration_error"] = balanced_calibration_error(p, unsafe)
     else:
         safety = adopt_safety(HubClassifier(config.classifier, config.unsafe_labels), own, matcher)
         p = safety.texts([e.text for e in own])

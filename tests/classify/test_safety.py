@@ -8,9 +8,9 @@ import pytest
 from bb3x_ray.classify.encoder import load_encoder
 from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.classify.safety import (
-    Calibration,
     Example,
     HubClassifier,
+    JointCalibration,
     Safety,
     SafetyFolder,
     adopt_safety,
@@ -19,7 +19,7 @@ from bb3x_ray.classify.safety import (
     threshold_at,
     train_safety,
 )
-from bb3x_ray.classify.safety_numbers import calibration_error, recall_at, share
+from bb3x_ray.classify.safety_numbers import balanced_calibration_error, recall_at, share
 from bb3x_ray.classify.words import WordMatcher
 from bb3x_ray.data.safety_messages import load_safety_messages
 from bb3x_ray.schemas.errors import UserError
@@ -51,7 +51,7 @@ def test_out_of_fold_it_is_right_more_often_than_not_and_honest(examples: list[E
     _, p = train_safety(examples, load_encoder(), MATCHER, 1.0, seed=0)
     unsafe = np.array([e.unsafe for e in examples])
     assert p[unsafe].mean() > p[~unsafe].mean() + 0.3
-    assert calibration_error(p, unsafe) < 0.15
+    assert balanced_calibration_error(p, unsafe) < 0.15
 
 
 def test_who_goes_along_with_something_unsafe_is_as_unsafe(safety: Safety) -> None:
@@ -92,7 +92,7 @@ def test_saved_and_loaded_it_says_the_same(safety: Safety, tmp_path: Path) -> No
 def test_a_word_or_a_higher_logit_never_makes_a_text_safer() -> None:
     logits, hits = np.linspace(-1, 1, 50), np.zeros(50)
     hits[:5] = 1
-    calibration = Calibration.fit(logits, hits, logits < 0)
+    calibration = JointCalibration.fit(logits, hits, logits < 0)
     assert calibration.per_logit >= 0 and calibration.per_word >= 0
 
 
@@ -143,5 +143,5 @@ def test_intervals_and_calibration() -> None:
     assert found.value == 0.75 and found.low < 0.75 <= found.high
     p = np.repeat([0.1, 0.9], 500)
     truth = np.concatenate([np.arange(500) % 10 == 0, np.arange(500) % 10 != 0])
-    assert calibration_error(p, truth) < 0.02
-    assert calibration_error(1 - p, truth) > 0.7
+    assert balanced_calibration_error(p, truth) < 0.02
+    assert balanced_calibration_error(1 - p, truth) > 0.7
