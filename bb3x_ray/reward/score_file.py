@@ -198,7 +198,8 @@ def _context(value: Any) -> str | None:
     """What a round gives the reward model to read; None for what is no context."""
     if not isinstance(value, list):
         return _text(value)
-    messages = [_message(said, from_end) for from_end, said in enumerate(reversed(value))]
+    talk = [said for said in value if not (isinstance(said, dict) and said.get("role") == "system")]
+    messages = [_message(said, from_end) for from_end, said in enumerate(reversed(talk))]
     known = [message for message in reversed(messages) if message is not None]
     return _text(context_text(known)) if len(known) == len(messages) else None
 
@@ -207,8 +208,9 @@ def _message(said: Any, from_end: int) -> Message | None:
     """Message number `from_end` from the end, 0 the last; None for what is none."""
     if isinstance(said, str):
         return Message(str(from_end), _AUTHORS["assistant" if from_end % 2 else "user"], said)
-    if isinstance(said, dict) and isinstance(said.get("content"), str) and said.get("role") in _AUTHORS:
-        return Message(str(from_end), _AUTHORS[said["role"]], said["content"])
+    role, text = (said.get("role"), said.get("content")) if isinstance(said, dict) else (None, None)
+    if isinstance(role, str) and role in _AUTHORS and isinstance(text, str):
+        return Message(str(from_end), _AUTHORS[role], text)
     return None
 
 

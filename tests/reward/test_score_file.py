@@ -63,12 +63,22 @@ def test_a_list_is_read_as_a_round_reads_a_conversation(tmp_path: Path) -> None:
     said = [{"role": role, "content": text} for role, text in zip(roles, told, strict=True)]
     doubled = [*said, {"role": "user", "content": "and more"}, {"role": "assistant", "content": "hm"}]
     path = tmp_path / "rows.jsonl"
-    contexts = [told, said, doubled, [], [{"role": "narrator", "content": "a"}], [3]]
+    prompted = [{"role": "system", "content": "Be kind."}, *said]
+    contexts = [
+        told,
+        said,
+        prompted,
+        doubled,
+        [],
+        [{"role": "narrator", "content": "a"}],
+        [{"role": []}],
+        [3],
+    ]
     path.write_text("\n".join(json.dumps({"context": one, "reply": "yes"}) for one in contexts))
     found = [row["context"] for row in all_turns(FileTurns.of(path))]
-    assert found[:2] == [context_text(talk)] * 2 and len(found[0].split("\n")) == TURNS
-    assert found[2].split("\n")[:4] == ["", "hm", f"{told[-1]} and more", told[-2]]
-    assert found[3:] == ["", None, None]
+    assert found[:3] == [context_text(talk)] * 3 and len(found[0].split("\n")) == TURNS
+    assert found[3].split("\n")[:4] == ["", "hm", f"{told[-1]} and more", told[-2]]
+    assert found[4:] == ["", None, None, None]
 
 
 @pytest.mark.parametrize("column", ["context", "reply", "after", "id"])
