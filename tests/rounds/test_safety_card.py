@@ -17,9 +17,3 @@ def test_a_classifier_of_others_was_calibrated_here_and_not_trained(tmp_path: Pa
     for untrue in ("Trained on", "trained on", "out of fold", "ordinary talk. The"):
         assert untrue not in card
     assert "ordinary_examples" not in safety.about["report"]
-
-
-def test_ours_was_trained_and_measured_out_of_fold() -> None:
-    card = safety_card(make_safety(SafetyConfig(ordinary=200), 0), "v0001")
-    assert "Trained on" in card and "and 200 utterances of ordinary talk." in card
-    assert "recall on our own unsafe messages, out of fold |" in card and "others" not in card
