@@ -223,14 +223,17 @@ def _number(round_: str) -> int:
 
 def _judges_that_saw(storage: Storage, person: str, first: int | None) -> Iterator[str]:
     """A judge learns from the thumbs of its own people and from what raters said of their talk, in the round
-    that first has a verdict. One of simulated people learns from nobody."""
+    that first has a verdict of it. One of simulated people learns from nobody."""
     judges = Registry(storage, "judges")
     in_its_part = part_of(person, seed=0) == "judge"  # as in judging.py, which imports far too much for here
     if first is None or not (in_its_part or erase.first_rated(storage, person) is not None):
         return
-    verdicts = storage.path("rounds").glob(f"*/evaluate/{MANIFEST}")
-    made_in = min((_number(path.parent.parent.name) for path in verdicts), default=first)
+    used = [
+        (_number(path.parent.parent.name), read_json(path).get("judge_version"))
+        for path in storage.path("rounds").glob("*/evaluate/verdict.json")
+    ]
     for version in judges.versions():
+        made_in = min((number for number, judge in used if judge == version), default=first)
         if not judges.lineage(version).get("simulated") and made_in >= first:
             yield version
 

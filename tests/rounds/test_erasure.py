@@ -235,9 +235,10 @@ def test_a_judge_is_listed_for_its_own_people_alone(storage: Storage) -> None:
         slices.pin(storage, f"rounds/{number:04d}/collect", before, table.head(storage))
         with storage.publish(f"rounds/{number:04d}/plan") as folder:
             write_json(folder / "plan.json", {"candidate": f"v{number + 1:04d}"})
-        for step in ("evaluate", "hand_over"):
-            with storage.publish(f"rounds/{number:04d}/{step}") as folder:
-                write_json(folder / f"{step}.json", {})
+        with storage.publish(f"rounds/{number:04d}/evaluate") as folder:
+            write_json(folder / "verdict.json", {"judge_version": "v0001"})
+        with storage.publish(f"rounds/{number:04d}/hand_over") as folder:
+            write_json(folder / "champion.json", {"version": "v0001"})
     publish(Registry(storage, "judges"), "v0001", {"simulated": False})
     for name in (own, other, late):
         erasure.erase_user(storage, name, 0)
