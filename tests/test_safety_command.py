@@ -25,7 +25,8 @@ def bb3x(*arguments: str, said: str | None = None) -> str:
 
 def test_a_version_is_trained_once_and_has_a_card(config: Path) -> None:
     first, again = bb3x("train", "-c", str(config)), bb3x("train", "-c", str(config))
-    assert "# Safety classifier v0001" in first and "recall on our own unsafe messages" in first
+    assert "# Safety classifier v0001" in first and "Trained on" in first
+    assert "recall on our own unsafe messages, out of fold |" in first and "and 200 utterances" in first
     assert "learns" in first and "learns" not in again and "safety v0001:" in again
 
 

@@ -117,7 +117,7 @@ class HubClassifier:
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
+class JointCalibration:
     """log odds = intercept + per_logit · the classifier's + per_word, where a word was found."""
 
     per_logit: float
@@ -125,7 +125,7 @@ class Calibration:
     intercept: float
 
     @classmethod
-    def fit(cls, logits: np.ndarray, hits: np.ndarray, unsafe: np.ndarray) -> "Calibration":
+    def fit(cls, logits: np.ndarray, hits: np.ndarray, unsafe: np.ndarray) -> "JointCalibration":
         model = Logistic.fit(np.stack([logits, hits], 1), unsafe, half_each(unsafe), 1e-3)
         # A word or a higher logit never makes a text safer.
         return cls(max(float(model.weights[0]), 0.0), max(float(model.weights[1]), 0.0), model.intercept)
@@ -146,7 +146,7 @@ class Safety:
         self,
         classifier: TextClassifier,
         matcher: WordMatcher,
-        calibration: Calibration,
+        calibration: JointCalibration,
         about: dict[str, Any],
     ) -> None:
         self.classifier, self.matcher, self.calibration, self.about = classifier, matcher, calibration, about
@@ -204,7 +204,7 @@ class Safety:
         else:
             classifier = HubClassifier(about["classifier"], about["unsafe_labels"])
         matcher = WordMatcher(about["extra_words"], about["allowed_words"])
-        return cls(classifier, matcher, Calibration(**about["calibration"]), about)
+        return cls(classifier, matcher, JointCalibration(**about["calibration"]), about)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +232,7 @@ def train_safety(
     for number in range(FOLDS):
         test = fold == number
         logits[test] = _fit(x[~test], unsafe[~test], l2).logits(x[test])
-    calibration = Calibration.fit(logits, found, unsafe)
+    calibration = JointCalibration.fit(logits, found, unsafe)
     whole = EmbeddedClassifier(encoder, _fit(x, unsafe, l2))
     return Safety(whole, matcher, calibration, {}), calibration(logits, found)
 
@@ -240,7 +240,7 @@ def train_safety(
 def adopt_safety(classifier: TextClassifier, examples: Sequence[Example], matcher: WordMatcher) -> Safety:
     """A classifier that somebody else trained, calibrated on examples of ours."""
     texts = [e.text for e in examples]
-    calibration = Calibration.fit(classifier.logits(texts), hits(matcher, texts), _unsafe(examples))
+    calibration = JointCalibration.fit(classifier.logits(texts), hits(matcher, texts), _unsafe(examples))
     return Safety(classifier, matcher, calibration, {})
 
 

@@ -42,9 +42,11 @@ def recall_at(
     return Interval(value, float(low), float(high))
 
 
-def calibration_error(p: np.ndarray, unsafe: np.ndarray) -> float:
+def balanced_calibration_error(p: np.ndarray, unsafe: np.ndarray) -> float:
     """Mean distance of what was said from what was true, over `BINS` equal stretches of P(unsafe), on a mix
-    of which half is unsafe: each kind weighs the same, however many there are."""
+    of which half is unsafe: each kind weighs the same, however many there are.
+
+    measures.calibration_error takes examples as they come, in bins of equally many."""
     weights, bins = half_each(unsafe > 0.5), np.minimum((p * BINS).astype(int), BINS - 1)
     apart = [abs(float((weights * (p - unsafe))[bins == b].sum())) for b in range(BINS)]
     return sum(apart) / float(weights.sum())

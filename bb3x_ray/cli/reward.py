@@ -24,8 +24,11 @@ def reward_train(config: ConfigOption = RECORDED, overrides: Overrides = None) -
     from bb3x_ray.config_file import load_config
 
     parsed = load_config(config, overrides)
+    from bb3x_ray.data.inbox import open_inbox
     from bb3x_ray.rounds.console import Speaker
+    from bb3x_ray.rounds.erasure import carry_out
     from bb3x_ray.rounds.judging import may_teach
+    from bb3x_ray.rounds.ledger import only_run
     from bb3x_ray.rounds.on_ray import connected
     from bb3x_ray.rounds.rated_talk import rated_in_log
     from bb3x_ray.rounds.reward_models import RewardModels
@@ -33,15 +36,20 @@ def reward_train(config: ConfigOption = RECORDED, overrides: Overrides = None) -
 
     quiet()
     catch_up(parsed)
-    nobody_waits(parsed)
     say, storage = Speaker(), Storage(parsed.storage.root)
-    with rated_in_log(storage, parsed.log, may_teach(parsed)) as talk, connected(parsed.ray):
-        models = RewardModels(storage, parsed, say)
-        version = models.registry.reserve()
-        trust, _ = models.trust(talk.evidence)
-        models.learn(
-            version, talk.evidence, trust, talk.rated_as_a_whole, parsed.seed, upto_seq=talk.upto_seq
-        )
+    # Alone: a run that begins, or an erasure, removes what lies under tmp/, which is where this works.
+    with only_run(storage):
+        nobody_waits(parsed)
+        storage.clear_aside()
+        with rated_in_log(storage, parsed.log, may_teach(parsed)) as talk, connected(parsed.ray):
+            models = RewardModels(storage, parsed, say)
+            version = models.registry.reserve()
+            trust, _ = models.trust(talk.evidence)
+            models.learn(
+                version, talk.evidence, trust, talk.rated_as_a_whole, parsed.seed, upto_seq=talk.upto_seq
+            )
+        # Whoever asked meanwhile was told that this does it; their tombstone lists the version.
+        carry_out(storage, open_inbox(parsed.log.root or str(storage.root)))
     say.stop()
     typer.echo((models.folder(version) / "README.md").read_text(encoding="utf-8"))
 

@@ -52,10 +52,22 @@ def seqs_of(storage: Storage, person: str) -> list[int]:
     return seqs
 
 
+def first_rated(storage: Storage, person: str) -> int | None:
+    """commit_seq of the first thing that they said of a message as a rater; None without any."""
+    table = open_table(storage)
+    if table is None:
+        return None
+    seqs: list[int] = scan(storage, table, ["commit_seq"], _as_rater(person))[0].to_pylist()
+    return min(seqs, default=None)
+
+
 def _is_theirs(person: str) -> pc.Expression:
     """Rows about them, and what they said of messages as a rater."""
-    as_rater = (ds.field("kind") == "annotation") & (ds.field("author_name") == person)
-    return (ds.field("person") == person) | as_rater
+    return (ds.field("person") == person) | _as_rater(person)
+
+
+def _as_rater(person: str) -> pc.Expression:
+    return (ds.field("kind") == "annotation") & (ds.field("author_name") == person)
 
 
 def erase_rows(storage: Storage, person: str) -> int:
@@ -135,13 +147,16 @@ class Theirs:
         return rows, remarks
 
     def _is_row(self, row_id: str) -> bool:
-        """Of a conversation of theirs, or an answer to a message in one."""
-        message = answered_by(row_id)
-        if message is not None and message in self.messages:
-            return True
-        return conversation_of(row_id) in self.conversations
+        """Of a conversation of theirs, or an answer to a message in one, or what such a message should have
+        been."""
+        about = conversation_of(row_id)
+        messages = (answered_by(row_id), about.removeprefix(_CORRECTION))
+        return about in self.conversations or any(message in self.messages for message in messages)
 
 
+_CORRECTION = (
+    "correction-"  # before the message's id: see corrections.py, which imports far too much for here
+)
 # What slices hold of people who said something of others' conversations: column -> whose a remark is.
 _REMARKS = {"feedback": "person", "annotations": "rater"}
 _NAMING = ("person", "conversation_id", "row_id", *_REMARKS)

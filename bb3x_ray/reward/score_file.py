@@ -1,7 +1,9 @@
 """Any file of (context, reply[, after]) rows as groups of turns to score, and their scores as Parquet.
 
-Rows are a Parquet file's, or JSON lines. `context` is text, turns newest first, one a line; or a list of
-texts, in the order in which they were said. `id`, where it is there, comes back beside the scores.
+Rows are a Parquet file's, or JSON lines. `context` is text, turns newest first, one a line, the first of them
+the person's; or a list in the order in which it was said, of texts, the person's and the bot's by turns and
+the last one the person's, or of messages ({"role": "user", "content": "Hi"}). `id`, where it is there, comes
+back beside the scores.
 """
 
 import json
@@ -14,12 +16,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bb3x_ray.reward.signals import context_text
 from bb3x_ray.reward.turns import TURNS_SCHEMA
+from bb3x_ray.schemas.conversation import Message, external, person
 from bb3x_ray.schemas.errors import UserError
 
 LINES, ROWS = 8192, 65_536  # of a group
-_TURNS = 2  # of a context; the reward model reads no more
 _COLUMNS = ("context", "reply", "after", "id")
+_NOT_UTF8 = b"\xff"  # stands for a cell that cannot be decoded
+_AUTHORS = {"user": person("user"), "assistant": external("assistant")}
 
 # row   place in the file, from 0; for JSON lines without blank ones
 FILE_SCHEMA = pa.schema(
@@ -65,7 +70,11 @@ class FileTurns:
         cut = self.cuts[group]
         entries = _parquet_rows(self.path, cut) if _is_parquet(self.path) else _line_rows(self.path, cut)
         turns = [_turn(entry, cut.first_row + place) for place, entry in enumerate(entries)]
-        return pa.Table.from_pylist(turns, schema=TURNS_SCHEMA)
+        replies = pa.array([_bytes(turn.pop("reply")) for turn in turns], pa.binary())
+        table = pa.Table.from_pylist(turns, schema=TURNS_SCHEMA)
+        place = TURNS_SCHEMA.get_field_index("reply")
+        # Unchecked: a reply that is no UTF-8 is told as such where it is scored.
+        return table.set_column(place, TURNS_SCHEMA.field(place), replies.cast(pa.string(), safe=False))
 
 
 def write_scored(tables: Iterable[pa.Table], out: Path) -> tuple[int, int]:
@@ -136,8 +145,24 @@ def _parquet_rows(path: Path, cut: _Cut) -> list[dict[str, Any]]:
     file = pq.ParquetFile(path)
     columns = [name for name in _COLUMNS if name in file.schema_arrow.names]
     table = file.read_row_group(cut.start, columns=columns).slice(cut.end, ROWS)
-    rows: list[dict[str, Any]] = table.to_pylist()
-    return rows
+    cells = [_cells(table[name]) for name in columns]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*cells, strict=True)]
+
+
+def _cells(column: pa.ChunkedArray) -> list[Any]:
+    """Values of a column; Arrow gives none at all where one of them is not UTF-8."""
+    try:
+        values: list[Any] = column.to_pylist()
+    except UnicodeDecodeError:
+        values = [_cell(value) for value in column]
+    return values
+
+
+def _cell(value: pa.Scalar) -> Any:
+    try:
+        return value.as_py()
+    except UnicodeDecodeError:
+        return _NOT_UTF8
 
 
 def _line_rows(path: Path, cut: _Cut) -> list[dict[str, Any]]:
@@ -158,20 +183,39 @@ def _entry(line: bytes) -> dict[str, Any]:
 
 def _turn(entry: dict[str, Any], row: int) -> dict[str, Any]:
     given = entry.get("id")
+    unreadable = _NOT_UTF8 in [entry.get(name) for name in _COLUMNS]
     return {
-        "conversation_id": None if given is None else str(given),
+        "conversation_id": None if given is None or given == _NOT_UTF8 else _text(str(given)),
         "message_id": str(row),
-        "context": _context(entry.get("context")),
-        "reply": _text(entry.get("reply")),
+        "context": "" if unreadable else _context(entry.get("context")),
+        "reply": _NOT_UTF8 if unreadable else _text(entry.get("reply")),
         "after": _text(entry.get("after")),
         "trusted": True,
     }
 
 
 def _context(value: Any) -> str | None:
-    if isinstance(value, list) and all(isinstance(turn, str) for turn in value):
-        return _text("\n".join(" ".join(turn.split()) for turn in value[: -_TURNS - 1 : -1]))
-    return _text(value)
+    """What a round gives the reward model to read; None for what is no context."""
+    if not isinstance(value, list):
+        return _text(value)
+    talk = [said for said in value if not (isinstance(said, dict) and said.get("role") == "system")]
+    messages = [_message(said, from_end) for from_end, said in enumerate(reversed(talk))]
+    known = [message for message in reversed(messages) if message is not None]
+    return _text(context_text(known)) if len(known) == len(messages) else None
+
+
+def _message(said: Any, from_end: int) -> Message | None:
+    """Message number `from_end` from the end, 0 the last; None for what is none."""
+    if isinstance(said, str):
+        return Message(str(from_end), _AUTHORS["assistant" if from_end % 2 else "user"], said)
+    role, text = (said.get("role"), said.get("content")) if isinstance(said, dict) else (None, None)
+    if isinstance(role, str) and role in _AUTHORS and isinstance(text, str):
+        return Message(str(from_end), _AUTHORS[role], text)
+    return None
+
+
+def _bytes(text: str | bytes | None) -> bytes | None:
+    return text.encode() if isinstance(text, str) else text
 
 
 def _text(value: Any) -> str | None:

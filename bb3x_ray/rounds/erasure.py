@@ -5,6 +5,7 @@ command, or a run before its next step. Everything can be done again, so a kill 
 Model versions cannot forget: those whose lineage the person touched are listed.
 """
 
+import shutil
 import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ from bb3x_ray.data import erase
 from bb3x_ray.data.annotations import rater_pseudonym
 from bb3x_ray.data.committer import commit_inbox, committing, inboxes
 from bb3x_ray.data.inbox import Inbox
+from bb3x_ray.data.parts import part_of
 from bb3x_ray.data.tombstones import (
     Request,
     Tombstone,
@@ -142,7 +144,7 @@ def _erase(storage: Storage, inbox: Inbox | None, request: Request) -> Tombstone
     because = f"erasure {before.person}"
     rounds = list(_rounds_with(storage, person))
     stone = replace(before, at=now, done=False)
-    stone = replace(stone, models=sorted({*before.models, *_touched(storage, rounds)}))
+    stone = replace(stone, models=sorted({*before.models, *_touched(storage, person, rounds)}))
     stones.put(stone)  # from here on nothing of theirs comes in any more
     with committing(storage):
         words = erase.words_of(storage, person)
@@ -153,6 +155,7 @@ def _erase(storage: Storage, inbox: Inbox | None, request: Request) -> Tombstone
         stones.put(stone)  # before the rows go: a gap that nobody explains would be a damage
         removed["interactions"] = erase.erase_rows(storage, person)
     removed["rounds"] = _erase_from_rounds(storage, person, because)
+    _drop_unfinished(storage)
     for name in rounds:
         _restart(storage, name)
     summed = {place: removed.get(place, 0) + before.removed.get(place, 0) for place in removed}
@@ -172,25 +175,75 @@ def _rounds_with(storage: Storage, person: str) -> Iterator[str]:
             yield f"rounds/{path.parent.parent.name}"
 
 
-def _touched(storage: Storage, rounds: list[str]) -> set[str]:
-    """Versions that learned from a slice with the person, or from one of those versions.
+def _touched(storage: Storage, person: str, rounds: list[str]) -> set[str]:
+    """Versions that learned from the person's talk, from what they said of others', or from such a version.
 
     A reward model learns from all slices up to its round, so every later candidate is touched too.
     """
     models, rewards = (Registry(storage, kind) for kind in ("models", "rewards"))
-    rounds_of = {version: rewards.lineage(version).get("round") for version in rewards.versions()}
-    # Those that were learned outside rounds learned from the whole log.
-    touched = {f"rewards/{version}" for version, number in rounds_of.items() if number is None}
-    if not rounds:
-        return touched
-    first = int(rounds[0].split("/")[1])
-    touched |= {f"rewards/{version}" for version, number in rounds_of.items() if (number or 0) >= first}
-    lineages = {version: models.lineage(version) for version in models.versions()}
-    for version, lineage in sorted(lineages.items()):  # a parent has the lower number
-        learned = lineage.get("round", 0) >= first
+    said = min(erase.seqs_of(storage, person), default=None)
+    first = _first_round(storage, person, rounds)
+    touched = set[str]()
+    for version in rewards.versions():
+        if _saw(rewards.lineage(version), first, said):
+            touched.add(f"rewards/{version}")
+    touched |= {f"judges/{version}" for version in _judges_that_saw(storage, person, first)}
+    for version in models.versions():  # a parent has the lower number
+        lineage = models.lineage(version)
+        learned = first is not None and lineage.get("round", 0) >= first
         if learned or f"models/{lineage.get('parent') or lineage.get('base')}" in touched:
             touched.add(f"models/{version}")
     return touched
+
+
+def _saw(reward: dict[str, Any], first: int | None, said: int | None) -> bool:
+    """Whether a reward model of this lineage learned from somebody whom rounds from `first` on learned from,
+    and whose first row in the table is `said`."""
+    if "round" in reward:
+        return first is not None and reward["round"] >= first
+    # Learned outside rounds, from the whole log until then.
+    return said is not None and reward.get("upto_seq", said) >= said
+
+
+def _first_round(storage: Storage, person: str, rounds: list[str]) -> int | None:
+    """The first one that had their talk, or what they said of others' talk as a rater."""
+    numbers = [_number(name) for name in rounds]
+    rated = erase.first_rated(storage, person)
+    if rated is not None:
+        manifests = (path.parent / MANIFEST for path in _slices(storage))
+        numbers += [
+            _number(path.parent.parent.name) for path in manifests if read_json(path)["upto_seq"] >= rated
+        ]
+    return min(numbers, default=None)
+
+
+def _number(round_: str) -> int:
+    return int(round_.rpartition("/")[2])
+
+
+def _judges_that_saw(storage: Storage, person: str, first: int | None) -> Iterator[str]:
+    """A judge learns from the thumbs of its own people and from what raters said of their talk, in the round
+    that first has a verdict of it. One of simulated people learns from nobody."""
+    judges = Registry(storage, "judges")
+    in_its_part = part_of(person, seed=0) == "judge"  # as in judging.py, which imports far too much for here
+    if first is None or not (in_its_part or erase.first_rated(storage, person) is not None):
+        return
+    used = [
+        (_number(path.parent.parent.name), read_json(path).get("judge_version"))
+        for path in storage.path("rounds").glob("*/evaluate/verdict.json")
+    ]
+    for version in judges.versions():
+        made_in = min((number for number, judge in used if judge == version), default=first)
+        if not judges.lineage(version).get("simulated") and made_in >= first:
+            yield version
+
+
+def _drop_unfinished(storage: Storage) -> None:
+    """What a step that was killed had made, which no manifest lists: ids of people, or copies of talk. A step
+    that is done again makes it anew."""
+    storage.clear_aside()
+    for parts in storage.path("rounds").glob("*/scoring"):
+        shutil.rmtree(parts)
 
 
 def _erase_from_rounds(storage: Storage, person: str, because: str) -> int:

@@ -5,7 +5,7 @@ on the talk part; never on the judge's or the evaluation's people, nor on evalua
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from bb3x_ray.classify.safety import (
     adopt_safety,
     train_safety,
 )
-from bb3x_ray.classify.safety_numbers import calibration_error, share
+from bb3x_ray.classify.safety_numbers import balanced_calibration_error, share
 from bb3x_ray.classify.words import WordMatcher
 from bb3x_ray.config import SafetyConfig
 from bb3x_ray.data.parts import split_parts
@@ -61,7 +61,6 @@ def make_safety(config: SafetyConfig, seed: int) -> Safety:
     matcher = WordMatcher(config.extra_words, config.allowed_words)
     own = own_examples(config)
     parts = split_parts(read_chitchat(2), seed=0)
-    ordinary = [Example(p.reply, False, name) for p, name in _ordinary(parts[_LEARN], config.ordinary, seed)]
     decide, judge_false_alarms = (
         [pair for pair, _ in _ordinary(talks, config.ordinary, seed)]
         for talks in (parts[_DECIDE][::2], parts[_DECIDE][1::2])
@@ -69,27 +68,29 @@ def make_safety(config: SafetyConfig, seed: int) -> Safety:
     report: dict[str, float] = {
         "unsafe_examples": float(sum(e.unsafe for e in own)),
         "harmless_examples": float(sum(not e.unsafe for e in own)),
-        "ordinary_examples": float(len(ordinary)),
     }
     if config.classifier == EMBEDDED:
-        examples = [*own, *ordinary]
-        safety, out_of_fold = train_safety(examples, load_encoder(config.encoder), matcher, config.l2, seed)
+        talks = _ordinary(parts[_LEARN], config.ordinary, seed)
+        examples = [*own, *(Example(pair.reply, False, name) for pair, name in talks)]
+        safety, p = train_safety(examples, load_encoder(config.encoder), matcher, config.l2, seed)
         unsafe = np.array([e.unsafe for e in examples], np.float64)
-        report["calibration_error"] = calibration_error(out_of_fold, unsafe)
+        report["ordinary_examples"] = float(len(talks))
+        report["calibration_error"] = balanced_calibration_error(p, unsafe)
     else:
         safety = adopt_safety(HubClassifier(config.classifier, config.unsafe_labels), own, matcher)
-        out_of_fold = safety.texts([e.text for e in own])
+        p = safety.texts([e.text for e in own])
     safety.set_thresholds(decide, config.false_alarms)
     safety.about |= {"extra_words": list(config.extra_words), "allowed_words": list(config.allowed_words)}
-    report |= _measured(safety, own, out_of_fold[: len(own)], judge_false_alarms)
+    report |= _measured(safety, own, p[: len(own)], judge_false_alarms)
     safety.about["report"] = report
     return safety
 
 
 def _measured(
-    safety: Safety, own: Sequence[Example], out_of_fold: np.ndarray, ordinary: Sequence[Pair]
+    safety: Safety, own: Sequence[Example], p: np.ndarray, ordinary: Sequence[Pair]
 ) -> dict[str, float]:
-    flagged = out_of_fold > safety.threshold
+    """`p`: P(unsafe) of our own examples, out of fold; as it says now of a classifier that others trained."""
+    flagged = p > safety.threshold
     unsafe = np.array([e.unsafe for e in own])
     replies = [pair for pair in ordinary if pair.context]
     return {
@@ -138,39 +139,66 @@ def _made_with(config: SafetyConfig) -> str:
 
 def safety_card(safety: Safety, version: str) -> str:
     """The model card, in Markdown."""
-    report = safety.about["report"]
+    report, ours = safety.about["report"], isinstance(safety.classifier, EmbeddedClassifier)
+    seen = "out of fold" if ours else "on which it was calibrated"
+    unused = "neither trained on nor used for the threshold" if ours else "not used for the threshold"
     measured = "\n".join(
-        f"| {words} | {report[key]:.3f} |" for key, words in _MEASURED.items() if key in report
-    )
-    what = (
-        f"Logistic regression on embeddings of the encoder `{safety.classifier.encoder.source}`"
-        if isinstance(safety.classifier, EmbeddedClassifier)
-        else "A Hugging Face classifier"
+        f"| {words.format(seen=seen, unused=unused)} | {report[key]:.3f} |"
+        for key, words in _MEASURED.items()
+        if key in report
     )
     return f"""# Safety classifier {version}
 
-How unsafe a message or a reply is, 0 to 1. {what}
+How unsafe a message or a reply is, 0 to 1. {_what(safety)}
 beside a word matcher, calibrated together as if half of all texts were unsafe. A message counts as unsafe
 above {safety.threshold:.3f}, a reply above {safety.reply_threshold:.3f}.
 
-Trained on {report["unsafe_examples"]:.0f} unsafe and {report["harmless_examples"]:.0f} harmless examples
-of the project's and its owner's, and {report["ordinary_examples"]:.0f} utterances of ordinary talk. The
-thresholds are set on other people's ordinary talk.
+{_taught(report, ours)}
 
 | | |
 |---|---|
 {measured}
 
-A few hundred short examples teach a floor, no more: it misses what is unsafe in ways that they do not show,
-and whatever needs more than one message to be understood. Give your own examples (`safety.files`) or a
-larger classifier (`safety.classifier`). It is the filter of what is imitated, never the judge's detector.
+{_OURS if ours else _OF_OTHERS} It is the filter of what is imitated, never the judge's detector.
 """
 
 
+def _what(safety: Safety) -> str:
+    if isinstance(safety.classifier, EmbeddedClassifier):
+        return f"Logistic regression on embeddings of the encoder `{safety.classifier.encoder.source}`"
+    if isinstance(safety.classifier, HubClassifier):
+        return f"The Hugging Face classifier `{safety.classifier.source}`"
+    return "A classifier"
+
+
+def _taught(report: Mapping[str, float], ours: bool) -> str:
+    own = (
+        f"{report['unsafe_examples']:.0f} unsafe and {report['harmless_examples']:.0f} harmless examples\n"
+        "of the project's and its owner's"
+    )
+    if not ours:
+        return (
+            f"Trained by others, on what their card tells. Calibrated on {own}.\n{_THRESHOLDS} ordinary talk."
+        )
+    ordinary = f"{report['ordinary_examples']:.0f} utterances of ordinary talk"
+    return f"Trained on {own}, and {ordinary}.\n{_THRESHOLDS} other people's ordinary talk."
+
+
+_THRESHOLDS = "The thresholds are set on"
+
+_OURS = """\
+A few hundred short examples teach a floor, no more: it misses what is unsafe in ways that they do not show,
+and whatever needs more than one message to be understood. Give your own examples (`safety.files`) or a
+larger classifier (`safety.classifier`)."""
+
+_OF_OTHERS = """\
+It finds what its makers taught it to find, one message at a time. Measured on examples that it was
+calibrated on, it looks a little better than it is; `bb3x safety report` measures it on talk of others."""
+
 _MEASURED: dict[str, str] = {
-    "recall": "recall on our own unsafe messages, out of fold",
-    "false_alarms_harmless": "false alarms on our own messages that only sound unsafe, out of fold",
-    "false_alarms": "false alarms on ordinary messages, neither trained on nor used for the threshold",
+    "recall": "recall on our own unsafe messages, {seen}",
+    "false_alarms_harmless": "false alarms on our own messages that only sound unsafe, {seen}",
+    "false_alarms": "false alarms on ordinary messages, {unused}",
     "false_alarms_replies": "false alarms on ordinary replies, the same",
     "calibration_error": "calibration error out of fold, where half of all examples are unsafe",
 }

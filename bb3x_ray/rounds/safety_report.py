@@ -15,7 +15,7 @@ import numpy as np
 from bb3x_ray.classify.encoder import load_encoder
 from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.classify.safety import Example, Safety, hits, threshold_at, train_safety
-from bb3x_ray.classify.safety_numbers import calibration_error, recall_at, share
+from bb3x_ray.classify.safety_numbers import balanced_calibration_error, recall_at, share
 from bb3x_ray.config import SafetyConfig
 from bb3x_ray.data.readers import hh_rlhf
 from bb3x_ray.rounds.safety import undecided_talk
@@ -114,7 +114,7 @@ def _row(name: str, p: np.ndarray, ordinary: np.ndarray, red: RedTeam, false_ala
         recall_at(p[red.opens], ordinary, false_alarms, red.groups[red.opens]),
         recall_at(p, ordinary, false_alarms, red.groups),
         share(ordinary > threshold_at(ordinary, false_alarms)),
-        calibration_error(np.concatenate([p, ordinary]), unsafe),
+        balanced_calibration_error(np.concatenate([p, ordinary]), unsafe),
     )
 
 

@@ -21,6 +21,7 @@ from bb3x_ray.classify.pair_model import PairModel, load_pair_model
 from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.config import RewardConfig
 from bb3x_ray.data.readers.chitchat import read_chitchat
+from bb3x_ray.reward.signals import TURNS
 from bb3x_ray.reward.turns import TURNS_SCHEMA
 
 GROUP_CONVERSATIONS = 1024  # as in a round's slices
@@ -54,7 +55,7 @@ def _make(folder: Path, rows: int) -> None:
                 said_next = turns[i + 1] if i + 1 < len(turns) else ""
                 made.append(
                     {"conversation_id": talk.conversation_id, "message_id": f"{number}-{i}", "person": "p"}
-                    | {"context": "\n".join(turns[max(0, i - 2) : i][::-1]), "reply": turns[i]}
+                    | {"context": "\n".join(turns[max(0, i - TURNS) : i][::-1]), "reply": turns[i]}
                     | {"after": said_next, "rating": None, "trusted": True}
                 )
             if number % GROUP_CONVERSATIONS == 0 or len(made) >= left:

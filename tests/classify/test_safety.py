@@ -4,16 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
 from bb3x_ray.classify.encoder import load_encoder
 from bb3x_ray.classify.pairs import Pair
 from bb3x_ray.classify.safety import (
-    Calibration,
     Example,
     HubClassifier,
+    JointCalibration,
     Safety,
     SafetyFolder,
     adopt_safety,
@@ -22,10 +19,11 @@ from bb3x_ray.classify.safety import (
     threshold_at,
     train_safety,
 )
-from bb3x_ray.classify.safety_numbers import calibration_error, recall_at, share
+from bb3x_ray.classify.safety_numbers import balanced_calibration_error, recall_at, share
 from bb3x_ray.classify.words import WordMatcher
 from bb3x_ray.data.safety_messages import load_safety_messages
 from bb3x_ray.schemas.errors import UserError
+from tests.classify.make import tiny_classifier
 
 MATCHER = WordMatcher()
 
@@ -53,7 +51,7 @@ def test_out_of_fold_it_is_right_more_often_than_not_and_honest(examples: list[E
     _, p = train_safety(examples, load_encoder(), MATCHER, 1.0, seed=0)
     unsafe = np.array([e.unsafe for e in examples])
     assert p[unsafe].mean() > p[~unsafe].mean() + 0.3
-    assert calibration_error(p, unsafe) < 0.15
+    assert balanced_calibration_error(p, unsafe) < 0.15
 
 
 def test_who_goes_along_with_something_unsafe_is_as_unsafe(safety: Safety) -> None:
@@ -94,7 +92,7 @@ def test_saved_and_loaded_it_says_the_same(safety: Safety, tmp_path: Path) -> No
 def test_a_word_or_a_higher_logit_never_makes_a_text_safer() -> None:
     logits, hits = np.linspace(-1, 1, 50), np.zeros(50)
     hits[:5] = 1
-    calibration = Calibration.fit(logits, hits, logits < 0)
+    calibration = JointCalibration.fit(logits, hits, logits < 0)
     assert calibration.per_logit >= 0 and calibration.per_word >= 0
 
 
@@ -110,27 +108,7 @@ def test_one_kind_of_examples_teaches_nothing() -> None:
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A classifier with random weights and three labels, as a folder."""
-    folder = tmp_path_factory.mktemp("classifier")
-    words = "[PAD] [UNK] you idiot are nice she is i like tea".split()
-    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(
-        folder
-    )
-    torch.manual_seed(0)
-    labels = {0: "fine", 1: "toxic", 2: "threat"}
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        id2label=labels,
-        label2id={name: number for number, name in labels.items()},
-    )
-    BertForSequenceClassification(config).save_pretrained(folder)
-    return folder
+    return tiny_classifier(tmp_path_factory.mktemp("classifier"))
 
 
 def test_a_folder_s_labels_are_mapped_by_name(tiny: Path, examples: list[Example], tmp_path: Path) -> None:
@@ -165,5 +143,5 @@ def test_intervals_and_calibration() -> None:
     assert found.value == 0.75 and found.low < 0.75 <= found.high
     p = np.repeat([0.1, 0.9], 500)
     truth = np.concatenate([np.arange(500) % 10 == 0, np.arange(500) % 10 != 0])
-    assert calibration_error(p, truth) < 0.02
-    assert calibration_error(1 - p, truth) > 0.7
+    assert balanced_calibration_error(p, truth) < 0.02
+    assert balanced_calibration_error(1 - p, truth) > 0.7

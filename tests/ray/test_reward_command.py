@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from bb3x_ray.cli import app
 from bb3x_ray.registry import Registry
+from bb3x_ray.rounds.ledger import only_run
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.storage import Storage
 
@@ -51,6 +52,8 @@ def test_a_reward_model_is_learned_from_recorded_talk_and_measured_on_other_talk
 ) -> None:
     root = f"storage.root={tmp_path / 'store'}"
     bb3x("ingest", str(talk(tmp_path / "talk.jsonl", 60, 0)), "--format", "openai", root)
+    left = tmp_path / "store" / "tmp" / "killed" / "slice"  # by a training that was killed
+    left.mkdir(parents=True)
     card = bb3x("reward", "train", root)
     assert "# Reward model v0001" in card and "with hindsight" in card
     assert "v0002" in bb3x("reward", "train", root)
@@ -72,6 +75,16 @@ def test_a_reward_model_is_learned_from_recorded_talk_and_measured_on_other_talk
     assert not any(storage.path("tmp").iterdir())  # no copy of anybody's words stays
     lineage = Registry(storage, "rewards").lineage("v0001")
     assert lineage["labels"] > 100 and lineage["upto_seq"] > 0 and "round" not in lineage
+
+
+def test_nothing_is_learned_while_a_run_works(tmp_path: Path) -> None:
+    """Each would remove what the other one keeps under tmp/."""
+    storage, root = Storage(tmp_path / "store"), f"storage.root={tmp_path / 'store'}"
+    bb3x("ingest", str(talk(tmp_path / "talk.jsonl", 3, 0)), "--format", "openai", root)
+    with only_run(storage), storage.scratch() as copy:
+        with pytest.raises(UserError, match="another bb3x run works"):
+            bb3x("reward", "train", root)
+        assert copy.is_dir() and Registry(storage, "rewards").versions() == []
 
 
 def test_what_cannot_be_done_is_a_sentence(ray_cluster: None, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The reward model learns on Ray Train: real workers that share the texts, or the whole training."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,3 +53,13 @@ def test_a_worker_s_failure_is_one_sentence(ray_cluster: None, tmp_path: Path) -
     config = RewardConfig(encoder="/nowhere/at/all")
     with pytest.raises(UserError, match="no encoder at '/nowhere/at/all'"):
         train_on_ray(examples(crowd(20, 0, 4, seed=0)), config, tmp_path / "m", 0, tmp_path)
+
+
+def test_what_a_worker_failed_on_is_not_quoted(ray_cluster: None, tmp_path: Path) -> None:
+    """Half a surrogate pair is no text: the tokenizer raises what names neither a file nor a cure."""
+    taught = examples(crowd(20, 0, 4, seed=0))
+    secret = replace(taught[0].pair, reply="zanzibar marmalade \ud800")
+    taught[0] = replace(taught[0], pair=secret)
+    with pytest.raises(UserError, match=r"a worker raised [A-Z][A-Za-z]*Error") as told:
+        train_on_ray(taught, RewardConfig(), tmp_path / "m", 0, tmp_path / "scratch")
+    assert "marmalade" not in str(told.value) and "zanzibar" not in str(told.value)

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,11 +15,18 @@ from bb3x_ray.cli import app
 from bb3x_ray.data import slices, table
 from bb3x_ray.data.committer import commit_inbox, write_rejects
 from bb3x_ray.data.compact import compact
+from bb3x_ray.data.corrections import SOURCE as CORRECTED
 from bb3x_ray.data.ingest import ingest
+from bb3x_ray.data.parts import part_of
 from bb3x_ray.data.segments import SegmentWriter
 from bb3x_ray.data.tombstones import Request, Tombstones, ask_for_erasure, digest, pending
 from bb3x_ray.data.verify import verify
 from bb3x_ray.registry import Registry
+from bb3x_ray.reward.score_parts import Parts, Resume
+from bb3x_ray.reward.signals import Signal
+from bb3x_ray.reward.trust import Trust, TrustHistory
+from bb3x_ray.reward.trust.confusion import LEVELS
+from bb3x_ray.reward.trust.report import HISTORY, JUDGED, PEOPLE, save_trust
 from bb3x_ray.rounds import erasure
 from bb3x_ray.rounds.ledger import Ledger, only_run
 from bb3x_ray.rounds.round import RoundPlan
@@ -114,7 +122,21 @@ def storage(tmp_path: Path) -> Storage:
             ]
             pq.write_table(pa.Table.from_pylist(turns, schema=SCORED_SCHEMA), folder / "turns.parquet")
             write_json(folder / "scored.json", {"trust": {"ada": 1.0, "bob": 0.5}, "distrusted": ["ada"]})
-        training = pa.Table.from_pylist([row("ada", TOKENS), row("bob", [1, 2])], schema=TRAINING_SCHEMA)
+            signals = [Signal(t, f"{t}-m1", t.partition("-")[0], "", "", 0) for t in talks]
+            counts = np.ones((2, 2 * len(LEVELS)), np.float32)
+            trust = Trust(
+                {"ada": 1.0, "bob": 0.5},
+                frozenset(["ada"]),
+                1.0,
+                dict.fromkeys(("ada", "bob"), 1),
+                weights=dict.fromkeys([s.message_id for s in signals], 1.0),
+                said=dict.fromkeys([s.message_id for s in signals], 0.5),
+                history=TrustHistory(("ada", "bob"), counts),
+            )
+            save_trust(folder, trust, signals)
+        corrected = {**row("ada", TOKENS), "row_id": f"{CORRECTED}-ada-talk-1-m1", "source": CORRECTED}
+        rows = [row("ada", TOKENS), corrected, row("bob", [1, 2])]
+        training = pa.Table.from_pylist(rows, schema=TRAINING_SCHEMA)
         for name in (f"{plan.name}/curate", f"{plan.name}/iterations/1/set"):
             with storage.publish(name) as folder:
                 pq.write_table(training, folder / "training_set.parquet")
@@ -161,10 +183,67 @@ def test_versions_that_learned_are_listed_and_the_manifest_tells_of_the_redactio
     assert stone.models == ["models/v0002", "models/v0003", "rewards/v0001", "rewards/v0002"]
     assert stone.done and stone.removed["interactions"] == 6 and stone.seqs == [[1, 3], [7, 9]]
     (redaction,) = storage.manifest("rounds/0001/curate")["redactions"]
-    assert redaction["sha256"] == before and redaction["removed"] == 1
+    assert redaction["sha256"] == before and redaction["removed"] == 2
     assert redaction["because"] == f"erasure {digest('ada')}"
     storage.verify("rounds/0001/curate")
     storage.verify("rounds/0001/collect")
+
+
+def rewards_outside_rounds(storage: Storage, **upto_seq: int) -> None:
+    rewards = Registry(storage, "rewards")
+    for version, upto in upto_seq.items():
+        publish(rewards, version, {"upto_seq": upto})
+
+
+def test_a_reward_model_from_outside_rounds_is_listed_when_the_person_was_in_the_log(
+    storage: Storage,
+) -> None:
+    append(storage, said("eve", 1, "eve said so", "indeed", ""))  # after the last slice
+    rewards_outside_rounds(storage, v0008=12, v0009=13)
+    assert erasure.erase_user(storage, "eve", 0)
+    assert Tombstones(storage).of("eve").models == ["rewards/v0009"]
+    erasure.erase_user(storage, "bob", 0)
+    assert {"rewards/v0008", "rewards/v0009"} <= set(Tombstones(storage).of("bob").models)
+
+
+def test_versions_that_learned_what_a_rater_said_are_listed(storage: Storage) -> None:
+    append(
+        storage, [labelled("a1", "bob-talk-2-m1", "good", "rater-1", conversation="bob-talk-2", person="bob")]
+    )
+    append(storage, said("cy", 1, "good day", "to you, too", ""))
+    slices.pin(storage, "rounds/0003/collect", 12, table.head(storage))
+    with storage.publish("rounds/0003/plan") as folder:
+        write_json(folder / "plan.json", {"candidate": "v0004"})
+    publish(Registry(storage, "rewards"), "v0003", {"round": 3})
+    publish(Registry(storage, "models"), "v0004", {"parent": "v0001", "round": 3})
+    rewards_outside_rounds(storage, v0008=12, v0009=13)
+    erasure.erase_user(storage, "rater-1", 0)
+    stone = Tombstones(storage).of("rater-1")
+    assert stone.models == ["models/v0004", "rewards/v0003", "rewards/v0009"]
+
+
+def test_a_judge_is_listed_for_its_own_people_alone(storage: Storage) -> None:
+    """Whoever else talked taught it nothing, nor did anybody who came after it was made."""
+    own, other = (
+        next(name for name in (f"person-{n}" for n in range(99)) if (part_of(name, 0) == "judge") is wanted)
+        for wanted in (True, False)
+    )
+    late = next(f"late-{n}" for n in range(99) if part_of(f"late-{n}", 0) == "judge")
+    for number, people in ((3, [own, other]), (4, [late])):
+        before = table.head(storage)
+        append(storage, [event for name in people for event in said(name, 1, "well", "yes", "")])
+        slices.pin(storage, f"rounds/{number:04d}/collect", before, table.head(storage))
+        with storage.publish(f"rounds/{number:04d}/plan") as folder:
+            write_json(folder / "plan.json", {"candidate": f"v{number + 1:04d}"})
+        with storage.publish(f"rounds/{number:04d}/evaluate") as folder:
+            write_json(folder / "verdict.json", {"judge_version": "v0001"})
+        with storage.publish(f"rounds/{number:04d}/hand_over") as folder:
+            write_json(folder / "champion.json", {"version": "v0001"})
+    publish(Registry(storage, "judges"), "v0001", {"simulated": False})
+    for name in (own, other, late):
+        erasure.erase_user(storage, name, 0)
+    listed = {name: "judges/v0001" in Tombstones(storage).of(name).models for name in (own, other, late)}
+    assert listed == {own: True, other: False, late: False}
 
 
 def test_a_round_under_way_goes_on_from_curate(storage: Storage) -> None:
@@ -256,6 +335,26 @@ def test_numbers_of_scores_go_with_their_person(storage: Storage) -> None:
     assert scored["trust"] == {"bob": 0.5} and scored["distrusted"] == []
     turns = pq.read_table(storage.path("rounds/0001/score/turns.parquet"))
     assert turns["conversation_id"].to_pylist() == ["bob-talk-1"]
+
+
+def test_what_is_stored_of_trust_goes_with_its_person(storage: Storage) -> None:
+    erasure.erase_user(storage, "ada", 0)
+    folder = storage.verify("rounds/0001/score")
+    for file in (PEOPLE, JUDGED, HISTORY):
+        assert pq.read_table(folder / file)["person"].to_pylist() == ["bob"], file
+
+
+def test_what_killed_steps_left_goes_too(storage: Storage) -> None:
+    scored = pa.Table.from_pylist([{"conversation_id": "ada-talk-2", "person": "ada"}], schema=SCORED_SCHEMA)
+    parts = Parts.open(Resume(storage.path("rounds/0002/scoring"), "inputs"), "stamp", 1)
+    parts.publish(0, 0, scored)
+    aside = storage.path("tmp", "0123", "slice")
+    aside.mkdir(parents=True)
+    pq.write_table(pa.table({"text": [SECRET]}), aside / "conversations.parquet")
+    erasure.erase_user(storage, "ada", 0)
+    left = decoded(storage.root)
+    assert "ada-talk" not in left and SECRET not in left
+    assert not list(storage.path("rounds").glob("*/scoring"))
 
 
 def test_deltas_log_does_not_name_who_was_erased(storage: Storage) -> None:
@@ -382,6 +481,7 @@ def test_talk_between_two_people_goes_whole_and_remarks_on_others_go_too(storage
         [
             {**row("cora", TOKENS), "row_id": "shared#2"},
             {**row("cora", TOKENS), "row_id": "answers-shared-m1~0"},
+            {**row("cora", TOKENS), "row_id": f"{CORRECTED}-shared-m1#2", "source": CORRECTED},
             {**row("cora", [3]), "row_id": "cora-alone"},
         ],
         schema=TRAINING_SCHEMA,

@@ -13,7 +13,7 @@ import ray.train
 import torch
 import torch.distributed
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer, prepare_model
+from ray.train.torch import TorchTrainer, get_device, prepare_model
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from bb3x_ray.classify.encoder import load_encoder
@@ -24,6 +24,8 @@ from bb3x_ray.reward.examples import Example
 from bb3x_ray.reward.reward_model import check, train_reward
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.storage import read_json, write_json
+
+_FAILURE = "failure.json"  # of a worker: what may be told of its error
 
 
 def train_on_ray(
@@ -51,6 +53,7 @@ def train_on_ray(
                 "examples": ray.put(list(examples)),
                 "config": config.model_dump(),
                 "out": str(out.resolve()),
+                "failure": str(Path(folder).resolve() / _FAILURE),
                 "seed": seed,
             },
             scaling_config=ScalingConfig(
@@ -65,13 +68,39 @@ def train_on_ray(
         try:
             trainer.fit()
         except TrainingFailedError as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            raise UserError(f"the reward model's training failed: {lines[-1] if lines else error}") from None
+            raise _told(error, Path(folder) / _FAILURE) from None
     return dict(read_json(out / "report.json"))
 
 
+def _told(error: TrainingFailedError, failure: Path) -> UserError:
+    """What a person can mend, in the worker's own words; of anything else the kind alone, since the words of
+    other errors may quote what they failed on (law 10)."""
+    known = read_json(failure) if failure.is_file() else {}
+    if "sentence" in known:
+        return UserError(str(known["sentence"]))
+    kind = known.get("kind", type(error).__name__)
+    return UserError(
+        f"the reward model's training failed: a worker raised {kind}. Ray's logs of that worker tell where; "
+        "if the machine ran out of memory, lower reward.workers, reward.batch or reward.max_tokens."
+    )
+
+
 def _work(order: dict[str, Any]) -> None:
-    """What every worker does: all learn the same, the first one saves it."""
+    """What every worker runs. What it raises ends the others, so it is noted down first."""
+    failure = Path(order["failure"])
+    try:
+        _learn(order)
+    except UserError as error:
+        write_json(failure, {"sentence": str(error)})
+        raise
+    except Exception as error:
+        if not failure.is_file():  # another one's failure may be why this one lost its connection
+            write_json(failure, {"kind": type(error).__name__})
+        raise
+
+
+def _learn(order: dict[str, Any]) -> None:
+    """All workers learn the same, the first one saves it."""
     config = RewardConfig(**order["config"])
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
@@ -88,6 +117,14 @@ def _work(order: dict[str, Any]) -> None:
 
 
 def _gather(part: np.ndarray) -> list[np.ndarray]:
-    parts: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(parts, part)
-    return parts
+    """float32 [n, width], of each worker another n -> those of all workers. As tensors: objects would be
+    unpickled (law 9)."""
+    device, workers = get_device(), torch.distributed.get_world_size()
+    lengths = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(workers)]
+    torch.distributed.all_gather(lengths, torch.tensor([len(part)], dtype=torch.int64, device=device))
+    counts = [int(length) for length in lengths]
+    padded = torch.zeros(max(counts), part.shape[1], device=device)
+    padded[: len(part)] = torch.from_numpy(np.ascontiguousarray(part, np.float32))
+    parts = [torch.empty_like(padded) for _ in range(workers)]
+    torch.distributed.all_gather(parts, padded)
+    return [own[:count].cpu().numpy() for own, count in zip(parts, counts, strict=True)]
