@@ -1,7 +1,7 @@
 """Does trust pay in the closed loop? Rounds of the embedded model with and without trolls, trust on and off.
 
-    python -m benchmarks.closed_loop --store /tmp/loop            # twelve rounds, about an hour and a half
-    python -m benchmarks.closed_loop --store /tmp/loop --table    # what is done so far
+    python -m benchmarks.closed_loop --store loop            # twelve rounds, about an hour and a half
+    python -m benchmarks.closed_loop --store loop --table    # what is done so far
 
 An arm is one round: simulated people talk to v0001, v0002 learns from it and answers 380 prompts, as many as
 the part that is kept for evaluation gives. All arms share the prompts, those of one seed the judge and

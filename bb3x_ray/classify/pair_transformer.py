@@ -20,7 +20,7 @@ from bb3x_ray.classify.encoder import encoder_folder
 from bb3x_ray.classify.pairs import Pair, without_hindsight
 from bb3x_ray.schemas.errors import UserError
 
-ABOUT, KIND = "classifier.json", "pair_transformer"
+ABOUT = "classifier.json"
 _BATCH = 64
 
 
@@ -135,7 +135,6 @@ class PairTransformer:
         self._model.save_pretrained(folder, safe_serialization=True)
         self._tokenizer.save_pretrained(folder)
         about = {
-            "kind": KIND,
             "encoder": self.source,
             "max_tokens": self._max_tokens,
             "base_rate": self.base_rate,

@@ -51,7 +51,7 @@ def reward_train(config: ConfigOption = RECORDED, overrides: Overrides = None) -
         # Whoever asked meanwhile was told that this does it; their tombstone lists the version.
         carry_out(storage, open_inbox(parsed.log.root or str(storage.root)))
     say.stop()
-    typer.echo((models.folder(version) / "README.md").read_text(encoding="utf-8"))
+    typer.echo((models.registry.folder(version) / "README.md").read_text(encoding="utf-8"))
 
 
 @reward_app.command("card")

@@ -28,7 +28,6 @@ import numpy as np
 
 from bb3x_ray.classify.bag_of_words import BagOfWords
 from bb3x_ray.classify.pairs import Pair
-from bb3x_ray.reward.signals import Signal
 from bb3x_ray.schemas.errors import UserError
 
 Kind = Literal["helper", "troll", "master", "lazy", "safe", "unsafe", "gaslight"]
@@ -219,10 +218,3 @@ class _Draw:
                 "larger files, or ask for fewer texts to test on."
             )
         return left.pop(), adversarial
-
-
-def as_signals(examples: Sequence[Example]) -> list[Signal]:
-    """Examples as thumbs: the text is the reply, "safe" is a thumb up. Trust takes them."""
-    return [
-        Signal(f"{e.person}-{i}", f"mix-{i}", e.person, "", e.text, e.label) for i, e in enumerate(examples)
-    ]

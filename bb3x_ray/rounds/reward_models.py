@@ -26,8 +26,8 @@ from bb3x_ray.schemas.conversation import Conversation
 from bb3x_ray.storage import Storage, read_json, write_json
 
 _SIGNALS = "signals.json"
-# Whole conversations' ratings teach where fewer replies than this were rated themselves; with more they only
-# get in the way (ConvAI2's thumbs: AUROC .688 without them, .683 with them).
+# Whole conversations' ratings teach where fewer replies than this were rated themselves: with more they cost
+# more embedding than they are worth.
 FEW = 200
 
 
@@ -86,9 +86,6 @@ class RewardModels:
         """How that version's evidence became labels; the starting values for versions from before 0.4."""
         path = self.registry.folder(version) / _SIGNALS
         return SignalModel.from_dict(read_json(path)) if path.is_file() else SignalModel()
-
-    def folder(self, version: str) -> Path:
-        return self.registry.folder(version)
 
 
 def measured_in(evidence: Sequence[Evidence], folder: Path, seed: int) -> str:

@@ -161,7 +161,7 @@ class RoundSteps:
         scored = score_groups(
             turns_of,
             slice_.groups,
-            rewards.folder(version),
+            self.rewards.folder(version),
             self.config.reward,
             version=version,
             safety=filter_,
@@ -170,7 +170,7 @@ class RoundSteps:
         count = slices.info(self.storage, f"{plan.name}/collect").bot_turns
         tables = told(scored, count, self.say, "score: {} of {} replies", len)
         turns = pa.concat_tables([SCORED_SCHEMA.empty_table(), *tables])
-        report = {k: v for k, v in rewards.registry.lineage(version).items() if isinstance(v, float)}
+        report = {k: v for k, v in self.rewards.lineage(version).items() if isinstance(v, float)}
         unsafe_above = filter_.load().reply_threshold
         return Scored(turns, trust.trust, trust.distrusted, version, report, unsafe_above, safety), (
             trust,

@@ -60,12 +60,6 @@ class TrustHistory:
         total = self.of(names) * fade.reshape(-1, 1) + now
         return TrustHistory(tuple(names), total.astype(np.float32).reshape(-1, _WIDTH), tuple(groups))
 
-    def without(self, people: frozenset[str]) -> "TrustHistory":
-        """For erasure."""
-        keep = [i for i, person in enumerate(self.people) if person not in people]
-        groups = tuple(left for group in self.groups if len(left := group - people) > 1)
-        return TrustHistory(tuple(self.people[i] for i in keep), self.counts[keep], groups)
-
     def save(self, path: Path) -> None:
         number = {person: i for i, group in enumerate(self.groups, start=1) for person in group}
         group = pa.array([number.get(person) for person in self.people], pa.int32())
