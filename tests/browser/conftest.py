@@ -19,7 +19,9 @@ QUIET = [
 ]
 
 
-@pytest.fixture(scope="session")
+# Playwright keeps an event loop running in the main thread for as long as it is open, and no other test could run one
+# of its own: so each file opens it anew.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if not Path(CHROMIUM).is_file():
         pytest.skip(f"no Chromium at {CHROMIUM} (set BB3X_CHROMIUM)")
