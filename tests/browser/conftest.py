@@ -19,8 +19,8 @@ QUIET = [
 ]
 
 
-# Playwright keeps an event loop running in the main thread for as long as it is open, and no other test could run one
-# of its own: so each file opens it anew.
+# Playwright keeps an event loop running in the main thread for as long as it is open, and no other test
+# could run one of its own: so each file opens it anew.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if not Path(CHROMIUM).is_file():
