@@ -54,6 +54,43 @@ def trust_report(
         show_report(found, Console(highlight=False), with_thumbs=bool(person), show_text=show_text)
 
 
+@trust_app.command("table")
+def trust_table(
+    files: Annotated[list[Path], typer.Argument(help="Parquet with person, rating (1 or -1) and p.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where the table goes, as Parquet.")],
+    config: ConfigOption = LOCAL,
+) -> None:
+    """Trust of very many people, from thumbs that were judged already: counted by Ray Data's group-by.
+
+    p is the probability of a thumb up, by a model that has not seen the thumb. A round does this for its own
+    thumbs, and finds coordinated groups as well.
+
+    Example: `bb3x trust table thumbs/*.parquet --out trust.parquet`
+    """
+    from bb3x_ray.config_file import load_config
+
+    parsed = load_config(config)
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from bb3x_ray.reward.on_ray import count_thumbs
+    from bb3x_ray.reward.trust import table
+    from bb3x_ray.reward.trust.counting import check_judged
+    from bb3x_ray.rounds.on_ray import connected
+    from bb3x_ray.storage import write_atomic
+
+    quiet()
+    for file in files:
+        check_judged(file)
+    with connected(parsed.ray):
+        people = table.trust_table(count_thumbs([str(file.resolve()) for file in files]), parsed.trust)
+    made = pa.BufferOutputStream()
+    pq.write_table(people, made, compression="zstd")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(out, made.getvalue().to_pybytes())
+    typer.echo(f"{out}: {len(people)} people, {sum(people['distrusted'].to_pylist())} of them distrusted")
+
+
 @trust_app.command("benchmark")
 def trust_benchmark(
     safe: Safe = None,

@@ -7,12 +7,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+from bb3x_ray.cli import app
 from bb3x_ray.config import TrustConfig
 from bb3x_ray.reward.on_ray import count_thumbs
 from bb3x_ray.reward.trust.confusion import observe
 from bb3x_ray.reward.trust.folds import thumbs_of_people
 from bb3x_ray.reward.trust.table import TRUST_SCHEMA, trust_table
+from bb3x_ray.schemas.errors import UserError
 
 pytestmark = pytest.mark.ray
 
@@ -55,3 +58,20 @@ def test_rows_without_a_thumb_or_a_score_are_left_out(ray_cluster: None) -> None
     counted = count_thumbs(table)
     assert counted.people == ("ada",) and counted.counts.sum() == 1
     assert len(trust_table(count_thumbs(table.slice(1)), TrustConfig())) == 0
+
+
+def test_the_command_writes_the_table_and_refuses_what_is_none(ray_cluster: None, tmp_path: Path) -> None:
+    def command(file: Path) -> BaseException | None:
+        return CliRunner().invoke(app, ["trust", "table", str(file), "--out", str(out)]).exception
+
+    table, out = judged(2000, 100, seed=1), tmp_path / "made" / "trust.parquet"
+    whole, words = tmp_path / "whole.parquet", tmp_path / "words.parquet"
+    pq.write_table(table, whole)
+    pq.write_table(table.set_column(1, "rating", table["rating"].cast(pa.string())), words)
+    for file, about in ((words, "column rating"), (tmp_path / "nothing.parquet", "no such Parquet file")):
+        error = command(file)
+        assert isinstance(error, UserError) and about in str(error)
+    assert command(whole) is None
+    found = pq.read_table(out)
+    assert found.schema == TRUST_SCHEMA
+    assert found.filter(found["distrusted"])["person"].to_pylist() == [f"p{i:04d}" for i in range(0, 100, 5)]

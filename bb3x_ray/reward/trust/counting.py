@@ -3,18 +3,35 @@
 A file of its own, because workers import what they run, and this needs no torch.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from bb3x_ray.reward.trust.confusion import LEVELS, level_of
 from bb3x_ray.reward.trust.history import as_table, of_table
+from bb3x_ray.schemas.errors import UserError
 
 # rating   1 or −1; rows without one are left out
 # p        P(thumb up), by a model that has not seen the thumb
 JUDGED_COLUMNS = ["person", "rating", "p"]
 GROUPS = 8
 _WIDTH = 2 * len(LEVELS)
+
+
+def check_judged(path: Path) -> None:
+    """Raises UserError for a file without thumbs to count: its footer is read, not its rows."""
+    try:
+        schema = pq.read_schema(path)
+    except (OSError, pa.ArrowInvalid):
+        raise UserError(f"{path}: there is no such Parquet file.") from None
+    kinds = {"person": pa.types.is_string, "rating": pa.types.is_integer, "p": pa.types.is_floating}
+    wanted = {"person": "text", "rating": "1 or -1 (int8)", "p": "a probability (float32)"}
+    for name, fits in kinds.items():
+        if name not in schema.names or not fits(schema.field(name).type):
+            raise UserError(f"{path}: column {name} must be there and hold {wanted[name]}.")
 
 
 def count_block(thumbs: pa.Table) -> pa.Table:
