@@ -52,7 +52,7 @@ check: lint ## these, and unit tests
 bench: setup-dev ## what is claimed of speed, measured side by side
 	$(BIN)/python -m benchmarks
 
-test-slow: setup-dev ## the tests that take longer: every ZeRO stage, precision and offload
+test-slow: setup-dev ## the tests that take longer: whole runs killed, as a job, with trolls; every ZeRO stage and precision
 	$(BIN)/pytest -m slow
 
 bench-train: .venv/.bench ## a training step beside its peers: about half an hour, alone on the machine

@@ -14,7 +14,7 @@ import pytest
 from bb3x_ray.storage import read_json
 from tests.ray.test_run import ROOT, write_config
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 ARMS = ("trolls30-trust-on", "trolls30-trust-off")
 
 

@@ -174,6 +174,7 @@ def test_our_commands_join_the_cluster_of_their_job(head: Head) -> None:
     assert f"JOINED {head.port} 8" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_whole_run_as_a_job(head: Head, tmp_path: Path) -> None:
     """Serve, Data, Train and DeepSpeed on the cluster's workers, from the code that was submitted."""

@@ -34,6 +34,7 @@ serve: {{port: {port}}}
 talk: {{helpers: 8, trolls: 4, turns_per_conversation: 2, noise: 0.2}}
 curate: {{human_rows: 6, human_candidates: 40, max_tokens: 96}}
 train: {{rows_per_step: 8, lr: 1e-3{train}}}
+safety: {{ordinary: 200}}
 evaluate: {{standard: 8, adversarial: 4, perplexity_messages: 8, panel: 20, bootstrap: 200}}
 metrics: {{wandb: disabled}}
 """
