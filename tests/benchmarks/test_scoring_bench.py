@@ -9,6 +9,7 @@ import pytest
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_every_arm_scores_every_row(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     command = [sys.executable, "-m", "benchmarks.scoring", "--rows", "150", "--repeats", "1", "--cores", "2"]

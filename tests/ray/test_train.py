@@ -142,8 +142,8 @@ def largest(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"workers": 2},
         {"workers": 2, "zero_stage": 3},
+        pytest.param({"workers": 2}, marks=pytest.mark.slow),
         {"zero_stage": 3, "offload": "all", "gradient_checkpointing": True},
         pytest.param({"zero_stage": 0}, marks=pytest.mark.slow),
         pytest.param({"workers": 2, "zero_stage": 0}, marks=pytest.mark.slow),
@@ -212,15 +212,16 @@ def fine_changes(
     "changes",
     [
         {"dtype": "bfloat16", "workers": 2, "zero_stage": 3},
-        pytest.param({"dtype": "bfloat16"}, marks=pytest.mark.slow),
-        pytest.param({"dtype": "bfloat16", "zero_stage": 0}, marks=pytest.mark.slow),
-        pytest.param({"dtype": "bfloat16", "zero_stage": 2}, marks=pytest.mark.slow),
+        {"dtype": "bfloat16"},
+        {"dtype": "bfloat16", "zero_stage": 0},
+        {"dtype": "bfloat16", "zero_stage": 2},
         pytest.param({"dtype": "float16", "workers": 2}, marks=FLOAT16),
         pytest.param({"dtype": "float16", "zero_stage": 0}, marks=FLOAT16),
-        pytest.param({"dtype": "bfloat16", "zero_stage": 3, "offload": "all"}, marks=pytest.mark.slow),
+        {"dtype": "bfloat16", "zero_stage": 3, "offload": "all"},
     ],
     ids=str,
 )
+@pytest.mark.slow
 def test_half_precision_publishes_what_was_learned_not_what_it_is_rounded_to(
     fine_changes: torch.Tensor, training_set: Path, tiny_model: Path, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
@@ -233,7 +234,8 @@ def test_half_precision_publishes_what_was_learned_not_what_it_is_rounded_to(
     assert float((fine_changes[moved].sign() == half[moved].sign()).double().mean()) > 0.95
 
 
-@pytest.mark.parametrize("stage", [3, pytest.param(0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [3, 0])
 def test_adapters_of_half_precision_are_merged_into_the_parent_s_own_weights(
     ray_cluster: None, training_set: Path, tiny_model: Path, tmp_path: Path, stage: int
 ) -> None:
@@ -248,8 +250,9 @@ def test_adapters_of_half_precision_are_merged_into_the_parent_s_own_weights(
             assert torch.equal(weight, after[name])
             continue
         sizes = torch.linalg.svdvals(after[name].double() - weight.double())
-        assert 1e-6 < float(sizes[0]) < 1e-2, "below what bfloat16 can hold"
-        assert float(sizes[4]) < 0.01 * float(sizes[0])
+        assert float(sizes[0]) > 1e-6 and float(sizes[4]) < 0.01 * float(sizes[0])
+        rounded = torch.linalg.svdvals(after[name].bfloat16().double() - weight.double())
+        assert float(rounded[4]) > 0.01 * float(rounded[0]), "what 16 bits would have lost is seen"
 
 
 def test_adapters_learn_and_are_merged(
