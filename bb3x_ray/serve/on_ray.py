@@ -20,11 +20,11 @@ from ray.serve.config import BackpressureConfig, HTTPOptions
 from ray.serve.handle import DeploymentHandle
 
 from bb3x_ray.config import ChatConfig, ModelConfig, ServeConfig
-from bb3x_ray.language.loading import load_model
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.event import Event
 from bb3x_ray.serve.app import create_app
-from bb3x_ray.serve.engine import Busy, Engine
+from bb3x_ray.serve.engines.choose import open_engine
+from bb3x_ray.serve.engines.protocol import Busy, Engine
 
 APP = "bb3x-chat"
 DRAIN_SECONDS = 60  # a replica that stops may finish what it is writing
@@ -97,18 +97,12 @@ class ChatServer:
 
     def _first_engine(self) -> Engine:
         version, folder = self._wiring.find_model(None)
-        config = self._serve_config
-        engine = Engine(
-            version,
-            load_model(folder, dtype=self._model.dtype),
-            max_batch=config.max_batch,
-            max_queued=config.max_queued,
-            max_context_tokens=self._chat.max_context_tokens,
-        )
+        engine = open_engine(version, folder, self._serve_config, self._chat, self._model)
         # The champion may have moved while the model was loaded, and the broadcast does not reach us yet.
         now, folder = self._wiring.find_model(None)
         if now != version:
-            engine.swap(now, load_model(folder, dtype=self._model.dtype))
+            engine.load(now, folder)
+            engine.swap(now)
         return engine
 
     def _swap(self, version: str) -> tuple[str, str]:
@@ -116,10 +110,10 @@ class ChatServer:
             if version != self._engine.version:
                 try:
                     _, folder = self._wiring.find_model(version)
-                    model = load_model(folder, dtype=self._model.dtype)
+                    self._engine.load(version, folder)
+                    self._engine.swap(version)
                 except UserError as error:  # the live model stays; the caller is told
                     return self._engine.version, str(error)
-                self._engine.swap(version, model)
             return self._engine.version, ""
 
 
