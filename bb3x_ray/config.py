@@ -51,7 +51,9 @@ class VllmConfig(Section):
     tensor_parallel: int = Field(1, ge=1, description="GPUs that hold one copy of the model together")
     memory_share: float = Field(0.85, gt=0, le=1, description="of each GPU, for weights and cache")
     adapters: int = Field(0, ge=0, description="adapter versions that answer at once; 0: none are served")
-    adapter_rank: int = Field(64, ge=1, description="highest rank; adapters on adapters add theirs up")
+    adapter_rank: Literal[8, 16, 32, 64, 128, 256, 512] = Field(
+        64, description="highest rank; adapters on adapters add theirs up"
+    )
 
 
 class ServeConfig(Section):

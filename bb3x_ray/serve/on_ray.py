@@ -5,6 +5,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import httpx
 import torch
 from fastapi import FastAPI
 from ray import serve
+from ray.exceptions import RayActorError
 from ray.serve.config import BackpressureConfig, HTTPOptions
 from ray.serve.handle import DeploymentHandle
 
@@ -75,8 +77,12 @@ class ChatServer:
         return create_app(self._engine, self._log.append, self._wiring.key, self._chat, self._serve_config)
 
     async def swap(self, version: str) -> tuple[str, str]:
-        """Load `version` beside the live model, then flip. Returns (version that answers now, why not)."""
+        """Load `version` and send new requests to it. Returns (version that answers now, why not)."""
         return await anyio.to_thread.run_sync(self._swap, version)
+
+    async def hold(self, versions: list[str]) -> tuple[list[str], str]:
+        """Have these in memory and no others but the live one. Returns (versions in memory, why not all)."""
+        return await anyio.to_thread.run_sync(self._hold, versions)
 
     def check_health(self) -> None:
         """Called by Serve now and then; a replica that raises is replaced.
@@ -105,6 +111,17 @@ class ChatServer:
             engine.swap(now)
         return engine
 
+    def _hold(self, versions: list[str]) -> tuple[list[str], str]:
+        with self._swapping:
+            try:
+                for version in versions:
+                    if version not in self._engine.versions:
+                        self._engine.load(version, self._wiring.find_model(version)[1])
+                self._engine.keep(versions)
+            except UserError as error:  # what answered goes on; the caller is told
+                return self._engine.versions, str(error)
+            return self._engine.versions, ""
+
     def _swap(self, version: str) -> tuple[str, str]:
         with self._swapping:
             if version != self._engine.version:
@@ -132,17 +149,36 @@ class ServerHandle:
         Move the champion alias first: a replica that starts now reads it. Raises UserError when a
         replica refused the version (the old one then goes on), TimeoutError when some are missing.
         """
+        for now, why_not in self._everywhere("swap", version, timeout_s):
+            if now != version:
+                raise UserError(why_not or f"a replica answers with {now} instead of {version}.")
+
+    def hold(self, versions: list[str], timeout_s: float = 600) -> None:
+        """Return when every replica has these in memory beside the live version, and no others.
+
+        A replica that starts later has the champion only: ask again. Raises as `swap`.
+        """
+        for _, why_not in self._everywhere("hold", versions, timeout_s):
+            if why_not:
+                raise UserError(why_not)
+
+    def _everywhere(self, method: str, argument: Any, timeout_s: float) -> list[Any]:
+        """The answers of all replicas, asked again until there are as many as there should be.
+
+        A replica that died meanwhile gave none; the one that takes its place is asked. Raises TimeoutError.
+        """
         deadline = time.monotonic() + timeout_s
         while True:
             left = max(1.0, deadline - time.monotonic())
-            answers = self._handle.broadcast("swap", version).results(timeout_s=left)
-            for now, why_not in answers:
-                if now != version:
-                    raise UserError(why_not or f"a replica answers with {now} instead of {version}.")
-            if len(answers) >= self._replicas:
-                return
+            found = _ask_all(self._handle, method, argument, left)
+            answers = [answer for answer in found if not isinstance(answer, RayActorError)]
+            for answer in answers:
+                if isinstance(answer, BaseException):
+                    raise answer
+            if len(answers) >= self._replicas and len(answers) == len(found):
+                return answers
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{len(answers)} of {self._replicas} replicas answer with {version}")
+                raise TimeoutError(f"{len(answers)} of {self._replicas} replicas answered to {method}")
             time.sleep(0.5)
 
     def stop(self) -> None:
@@ -154,6 +190,16 @@ class ServerHandle:
             with redirect_stdout(io.StringIO()):
                 serve.shutdown()
                 time.sleep(1)
+
+
+def _ask_all(handle: DeploymentHandle[Any], method: str, argument: Any, timeout_s: float) -> list[Any]:
+    """What each replica answers, or the exception it died of.
+
+    In a thread of its own: Ray waits for no answer in a thread that runs an event loop, as notebooks do.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        asked = handle.broadcast(method, argument)
+        return thread.submit(asked.results, timeout_s=timeout_s, return_exceptions=True).result()
 
 
 def start(

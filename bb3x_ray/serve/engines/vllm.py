@@ -80,6 +80,7 @@ class Vllm:
         self._numbers = itertools.count(1)
         self._kept: frozenset[str] = frozenset()
         self._closed = False
+        self._aside = tempfile.TemporaryDirectory(prefix="bb3x-adapters-")  # vLLM may read them again
         self._root = WeightFiles(folder).root
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True)
@@ -192,6 +193,7 @@ class Vllm:
             task.cancel()
         self._llm.shutdown()
         self._stop_loop()
+        self._aside.cleanup()
 
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
@@ -210,17 +212,17 @@ class Vllm:
             raise UserError(
                 f"{version} is an adapter: set serve.vllm.adapters to how many may answer at once."
             )
-        with tempfile.TemporaryDirectory() as aside:
-            write_combined(files, Path(aside))  # vLLM takes one adapter; ours may stand on another
-            lora = self._lora_request(lora_name=version, lora_int_id=next(self._numbers), lora_path=aside)
-            try:
-                self._do(self._llm.add_lora(lora))
-                self._do(self._llm.pin_lora(lora.lora_int_id))  # its files are gone: it must not be evicted
-            except Exception as error:
-                raise UserError(
-                    f"{version}: vLLM refuses its adapter ({type(error).__name__}); look at "
-                    "serve.vllm.adapters and serve.vllm.adapter_rank."
-                ) from error
+        aside = Path(self._aside.name) / version
+        aside.mkdir(exist_ok=True)
+        write_combined(files, aside)  # vLLM takes one adapter on whole weights; ours may stand on another
+        lora = self._lora_request(lora_name=version, lora_int_id=next(self._numbers), lora_path=str(aside))
+        try:
+            self._do(self._llm.add_lora(lora))
+        except Exception as error:
+            raise UserError(
+                f"{version}: vLLM refuses its adapter ({type(error).__name__}); look at serve.vllm.adapters "
+                "and serve.vllm.adapter_rank."
+            ) from error
         return _Version(folder, tokenizer, lora)
 
     def _reload(self, version: str) -> None:
