@@ -132,7 +132,7 @@ class Continuous:
 
     def keep(self, versions: Collection[str]) -> None:
         """As Engine.keep. Raises UserError when there is memory for one version and two are to stay."""
-        with self._changed:
+        with self._changing, self._changed:
             if self._drain_seconds is not None and set(versions) - set(self._models):
                 raise UserError(
                     "serve.handoff=drain has memory for one version, and here two have to answer; set "

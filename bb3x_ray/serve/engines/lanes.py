@@ -126,7 +126,7 @@ class Lanes:
 
     def keep(self, versions: Collection[str]) -> None:
         """As Engine.keep. Raises UserError when there is memory for one version and two are to stay."""
-        with self._wake:
+        with self._changing, self._wake:
             if self._drain_seconds is not None and set(versions) - set(self._lanes):
                 raise UserError(
                     "serve.handoff=drain has memory for one version, and here two have to answer; set "
@@ -236,7 +236,8 @@ class Lanes:
         picked: list[tuple[Lane, Stream]] = []
         staying: deque[tuple[Stream, str | None]] = deque()
         for stream, version in self._waiting:
-            lane = self._lanes[version or self._current]
+            # One that was named may have made room for another while this request waited (drain).
+            lane = self._lanes.get(version or self._current) or self._lanes[self._current]
             if lane.has_room_for(sum(other is lane for other, _ in picked)):
                 picked.append((lane, stream))
             else:

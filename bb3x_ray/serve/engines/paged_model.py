@@ -69,7 +69,7 @@ class PagedModel:
         self._manager.start()
         try:
             self._warm_up()
-        except BaseException:
+        except BaseException:  # its threads would outlive the process's main thread
             self._manager.stop(hard_stop=True)
             raise
         self._reader = threading.Thread(target=self._read, name=f"replies of {version}", daemon=True)
@@ -138,6 +138,8 @@ class PagedModel:
             self._fail(request_id, EngineFailed(reason))
 
     def _request(self, ids: list[int], request_id: str, decoding: Decoding) -> None:
+        if not self.alive:
+            raise EngineFailed("the model failed")  # the library would drop the request and log its tokens
         greedy = decoding.temperature == 0  # a nucleus of nothing holds the best token alone
         self._manager.add_request(
             ids,
@@ -154,13 +156,14 @@ class PagedModel:
         ids = prompt_ids(self.chat_model.tokenizer, [Turn("user", "Hello")], self._max_context_tokens)
         self._request(ids, "warm-up", Decoding(2, temperature=0))
         while (output := self._manager.get_result(timeout=WARM_UP_SECONDS)) is not None:
-            if output.error is None and output.is_finished():
-                return
             if output.error is not None:
                 break
+            if output.is_finished():
+                return
+        reason = output.error if output else self._manager.background_thread_status.fatal_error
         raise UserError(
-            f"{self.version} cannot write a reply under continuous batching; its weights, its config and its "
-            "tokenizer may not belong together, else set serve.engine=lanes."
+            f"{self.version} cannot write a reply under continuous batching ({reason or 'no answer'}); where "
+            "memory is short lower serve.max_batch, or set serve.engine=lanes."
         )
 
     def _read(self) -> None:

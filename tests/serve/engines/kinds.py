@@ -1,8 +1,11 @@
 """How the contract tests open each kind of engine that is installed, with real versions of the tiny model."""
 
+import asyncio
 import contextlib
+import gc
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -17,6 +20,7 @@ from bb3x_ray.config import ChatConfig, ServeConfig, VllmConfig
 from bb3x_ray.language.chat_template import Turn
 from bb3x_ray.serve.app import create_app
 from bb3x_ray.serve.engines.continuous import Continuous
+from bb3x_ray.serve.engines.lanes import Lanes
 from bb3x_ray.serve.engines.openai_server import OpenAIServer
 from bb3x_ray.serve.engines.protocol import Engine, Stream
 from bb3x_ray.serve.engines.vllm import Vllm
@@ -146,3 +150,26 @@ async def read(stream: Stream) -> tuple[str, str, str]:
         text += delta.text
         finish = delta.finish_reason or ""
     return text, finish, stream.version
+
+
+@asynccontextmanager
+async def draining(kind: str, folder: Path, seconds: float) -> AsyncIterator[Lanes | Continuous]:
+    """An engine with memory for one version."""
+    engines: dict[str, Any] = {"lanes": Lanes, "continuous": Continuous}
+    limits: dict[str, Any] = {"max_batch": 4, "max_queued": 20, "max_context_tokens": 256}
+    if kind == "continuous":
+        limits["max_reply_tokens"] = 700
+    engine = engines[kind]("v0001", folder, **limits, dtype="float32", device="cpu", drain_seconds=seconds)
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+async def until_gone(thing: weakref.ref[object]) -> bool:
+    """Whether what is referred to leaves memory within a while."""
+    deadline = time.monotonic() + 20
+    while thing() is not None and time.monotonic() < deadline:
+        gc.collect()
+        await asyncio.sleep(0.05)
+    return thing() is None
