@@ -1,18 +1,20 @@
 """The room's door to Ray: the chat server as a Ray Serve application, and the handle that swaps its model."""
 
+import asyncio
 import io
+import logging
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock, Thread
+from threading import get_native_id
 from typing import Any, Protocol
 
-import anyio
 import httpx
 import torch
 from fastapi import FastAPI
@@ -29,6 +31,7 @@ from bb3x_ray.serve.engines.choose import open_engine
 from bb3x_ray.serve.engines.protocol import Busy, Engine
 
 APP = "bb3x-chat"
+log = logging.getLogger(__name__)
 DRAIN_SECONDS = 60  # a replica that stops may finish what it is writing
 
 
@@ -69,7 +72,9 @@ class ChatServer:
         self._serve_config = serve_config
         self._chat = chat
         self._model = model
-        self._swapping = Lock()
+        # Versions are read one after the other, and behind the replies that are written meanwhile.
+        self._loader = ThreadPoolExecutor(1, "loader", _step_back)
+        self._taking_up: Future[Any] | None = None
         self._engine = self._first_engine()
         self._log = wiring.open_log(serve.get_replica_context().replica_tag)
 
@@ -78,11 +83,11 @@ class ChatServer:
 
     async def swap(self, version: str) -> tuple[str, str]:
         """Load `version` and send new requests to it. Returns (version that answers now, why not)."""
-        return await anyio.to_thread.run_sync(self._swap, version)
+        return await asyncio.wrap_future(self._loader.submit(self._swap, version))
 
     async def hold(self, versions: list[str]) -> tuple[list[str], str]:
         """Have these in memory and no others but the live one. Returns (versions in memory, why not all)."""
-        return await anyio.to_thread.run_sync(self._hold, versions)
+        return await asyncio.wrap_future(self._loader.submit(self._hold, versions))
 
     def check_health(self) -> None:
         """Called by Serve now and then; a replica that raises is replaced.
@@ -92,8 +97,13 @@ class ChatServer:
         if not self._engine.alive:
             raise RuntimeError("the engine's thread has ended")
         champion = self._wiring.find_champion()
-        if champion != self._engine.version and not self._swapping.locked():
-            Thread(target=self._swap, args=(champion,), daemon=True).start()
+        if self._taking_up is not None and self._taking_up.done():
+            _, why_not = self._taking_up.result()  # what nobody foresaw: then a new replica may do better
+            self._taking_up = None
+            if why_not:
+                log.warning("%s goes on: %s", self._engine.version, why_not)
+        if self._taking_up is None and champion != self._engine.version:
+            self._taking_up = self._loader.submit(self._swap, champion)
 
     def __del__(self) -> None:
         """Called by Serve when the replica has drained: seals what it logged."""
@@ -112,26 +122,29 @@ class ChatServer:
         return engine
 
     def _hold(self, versions: list[str]) -> tuple[list[str], str]:
-        with self._swapping:
-            try:
-                for version in versions:
-                    if version not in self._engine.versions:
-                        self._engine.load(version, self._wiring.find_model(version)[1])
-                self._engine.keep(versions)
-            except UserError as error:  # what answered goes on; the caller is told
-                return self._engine.versions, str(error)
-            return self._engine.versions, ""
+        try:
+            for version in versions:
+                if version not in self._engine.versions:
+                    self._engine.load(version, self._wiring.find_model(version)[1])
+            self._engine.keep(versions)
+        except UserError as error:  # what answered goes on; the caller is told
+            return self._engine.versions, str(error)
+        return self._engine.versions, ""
 
     def _swap(self, version: str) -> tuple[str, str]:
-        with self._swapping:
-            if version != self._engine.version:
-                try:
-                    _, folder = self._wiring.find_model(version)
-                    self._engine.load(version, folder)
-                    self._engine.swap(version)
-                except UserError as error:  # the live model stays; the caller is told
-                    return self._engine.version, str(error)
-            return self._engine.version, ""
+        if version != self._engine.version:
+            try:
+                self._engine.load(version, self._wiring.find_model(version)[1])
+                self._engine.swap(version)
+            except UserError as error:  # the live model stays; the caller is told
+                return self._engine.version, str(error)
+        return self._engine.version, ""
+
+
+def _step_back() -> None:
+    """Give way to other threads, where the system has priorities for threads."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, get_native_id(), 10)
 
 
 class ServerHandle:
