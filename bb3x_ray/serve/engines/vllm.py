@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from bb3x_ray.config import VllmConfig
 from bb3x_ray.language.adapters import write_combined
@@ -70,7 +70,6 @@ class Vllm:
         self._lora_request = vllm.lora.request.LoRARequest
         self._max_under_way = max_batch + max_queued
         self._max_context_tokens = max_context_tokens
-        self._max_tokens = max_context_tokens + max_reply_tokens
         self._drain_seconds = drain_seconds
         self._config = config
         self._lock = threading.Lock()
@@ -82,6 +81,7 @@ class Vllm:
         self._closed = False
         self._aside = tempfile.TemporaryDirectory(prefix="bb3x-adapters-")  # vLLM may read them again
         self._root = WeightFiles(folder).root
+        self._max_tokens = min(max_context_tokens + max_reply_tokens, _longest(self._root))
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True)
         self._thread.start()
@@ -105,6 +105,8 @@ class Vllm:
             self._llm = self._do(_start(vllm, arguments))
             self._versions = {version: self._open(version, folder)}
         except Exception as error:
+            if hasattr(self, "_llm"):
+                self._llm.shutdown()
             self._stop_loop()
             if isinstance(error, UserError):
                 raise
@@ -142,8 +144,10 @@ class Vllm:
                 raise UnknownVersion(version)
             if len(self._tasks) >= self._max_under_way:
                 raise Busy()
-            self._using[stream] = version or self._current
-            self._tasks[stream] = asyncio.run_coroutine_threadsafe(self._reply(stream), self._loop)
+            name = version or self._current
+            task = asyncio.run_coroutine_threadsafe(self._reply(stream, name), self._loop)
+            self._using[stream], self._tasks[stream] = name, task
+        task.add_done_callback(lambda _: self._done(stream))
         return stream
 
     def load(self, version: str, folder: Path) -> None:
@@ -278,10 +282,16 @@ class Vllm:
         if task is not None:
             task.cancel()  # vLLM's generator aborts its request
 
-    async def _reply(self, stream: Stream) -> None:
+    def _done(self, stream: Stream) -> None:
+        with self._lock:
+            self._tasks.pop(stream, None)
+            self._using.pop(stream, None)
+        self._let_go()
+
+    async def _reply(self, stream: Stream, name: str) -> None:
         """Write one reply; whatever goes wrong ends this stream and no other."""
         try:
-            await self._write(stream)
+            await self._write(stream, name)
         except UserError as error:
             stream.fail(PromptRefused(str(error)))
         except EngineFailed as error:
@@ -289,14 +299,8 @@ class Vllm:
         except Exception as error:
             log.error("vLLM failed: %s", kind_and_place(error))
             stream.fail(EngineFailed(type(error).__name__))
-        finally:
-            with self._lock:
-                self._tasks.pop(stream, None)
-                self._using.pop(stream, None)
-            self._let_go()
 
-    async def _write(self, stream: Stream) -> None:
-        name = self._using[stream]
+    async def _write(self, stream: Stream, name: str) -> None:
         version = (
             self._versions.get(name) or self._versions[self._current]
         )  # its weights were replaced meanwhile
@@ -326,8 +330,14 @@ class Vllm:
                 return
 
 
+def _longest(root: Path) -> int:
+    """The most tokens that the model reads, prompt and reply together."""
+    config = AutoConfig.from_pretrained(root, trust_remote_code=False).get_text_config()
+    return int(getattr(config, "max_position_embeddings", 1 << 20))
+
+
 async def _start(vllm: Any, arguments: Any) -> Any:
-    """In the loop that will run it: vLLM starts a task of its own there."""
+    """Its own task starts with the first request, in this loop."""
     return await asyncio.to_thread(vllm.v1.engine.async_llm.AsyncLLM.from_engine_args, arguments)
 
 
