@@ -4,7 +4,7 @@ export RAY_USAGE_STATS_ENABLED = 0
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev browser strace demo serve test test-slow lint check bench bench-train bench-data bench-reward bench-scoring
+.PHONY: help setup setup-dev browser strace demo serve test test-slow lint check bench bench-train bench-data bench-reward bench-scoring bench-serve
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -63,6 +63,9 @@ bench-data: setup-dev .venv/.bench ## the log at BlenderBot 3x's size: 6.2 milli
 
 bench-scoring: setup-dev ## scoring through Ray Data beside a bare loop, 20,000 rows: an hour on two cores; ARGS="--rows 2000"
 	$(BIN)/python -m benchmarks.scoring $(ARGS)
+
+bench-serve: setup-dev ## the chat server beside transformers serve and a static batch, alone on the machine: 20 minutes on two cores
+	$(BIN)/python -m benchmarks.serve $(ARGS)
 
 bench-reward: setup-dev ## the reward model on real thumbs and pairs, beside tf-idf; BB3X_TEST_DATA names the data's folder
 	$(BIN)/python -m benchmarks.reward $(or $(ARGS),all)

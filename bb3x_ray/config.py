@@ -45,6 +45,17 @@ class ChatConfig(Section):
     max_context_tokens: int = Field(512, ge=16)
 
 
+class VllmConfig(Section):
+    """serve.engine=vllm."""
+
+    tensor_parallel: int = Field(1, ge=1, description="GPUs that hold one copy of the model together")
+    memory_share: float = Field(0.85, gt=0, le=1, description="of each GPU, for weights and cache")
+    adapters: int = Field(0, ge=0, description="adapter versions that answer at once; 0: none are served")
+    adapter_rank: Literal[8, 16, 32, 64, 128, 256, 512] = Field(
+        64, description="highest rank; adapters on adapters add theirs up"
+    )
+
+
 class ServeConfig(Section):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=1, le=65535)
@@ -52,11 +63,45 @@ class ServeConfig(Section):
     num_cpus: float = Field(0.5, ge=0)
     num_gpus: float = Field(0, ge=0)
     threads: int = Field(0, ge=0, description="CPU threads of one replica; 0: as many as there are cores")
-    max_batch: int = Field(64, ge=1, description="replies generated together by one replica")
+    engine: Literal["auto", "lanes", "continuous", "vllm", "openai"] = Field(
+        "auto",
+        description="what writes the replies. lanes: dynamic batches; continuous: transformers' continuous "
+        "batching; vllm: bb3x-ray[vllm]; openai: a server at engine_url. auto: lanes on a CPU, continuous on "
+        "a GPU",
+    )
+    handoff: Literal["beside", "drain"] = Field(
+        "beside",
+        description="beside: a new version is loaded beside the live one, which takes memory for two; drain: "
+        "replies under way end first, requests wait, and then it takes the live one's place",
+    )
+    drain_seconds: float = Field(
+        30, gt=0, description="handoff=drain: replies that are not done after this long end with an error"
+    )
+    engine_url: str = Field("", description="engine=openai: the server's address, up to and with /v1")
+    engine_key_variable: str = Field(
+        "BB3X_ENGINE_KEY", description="engine=openai: the environment variable that holds its key"
+    )
+    engine_models: dict[str, str] = Field(
+        {}, description="engine=openai: what the server calls a version, where not by its own name"
+    )
+    engine_timeout_s: float = Field(60, gt=0, description="engine=openai: longest silence of the server")
+    engine_retries: int = Field(
+        2, ge=0, description="engine=openai: how often a refused request is sent again"
+    )
+    vllm: VllmConfig = VllmConfig()
+    max_batch: int = Field(64, ge=1, description="replies generated together by one version on one replica")
     max_queued: int = Field(200, ge=1, description="requests that may wait before the server answers 429")
     max_message_chars: int = Field(4000, ge=1)
     max_reply_tokens: int = Field(512, ge=1, description="longest reply that a request may ask for")
     max_body_bytes: int = Field(1_000_000, ge=1000)
+
+    @model_validator(mode="after")
+    def _openai_says_where(self) -> "ServeConfig":
+        if self.engine == "openai" and not self.engine_url:
+            raise PydanticCustomError(
+                "engine_where", "engine=openai needs engine_url=http://host:port/v1, the server's address"
+            )
+        return self
 
 
 class LogConfig(Section):

@@ -20,7 +20,7 @@ TEXTS = [
 ]
 
 
-def make_tiny_model(folder: Path, seed: int = 0, layers: int = 2) -> Path:
+def make_tiny_model(folder: Path, seed: int = 0, layers: int = 2, hidden: int = 48) -> Path:
     """Write a Llama of about 0.1M random parameters, with byte-level tokenizer, as a Hugging Face folder."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -42,8 +42,8 @@ def make_tiny_model(folder: Path, seed: int = 0, layers: int = 2) -> Path:
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(fast),
-        hidden_size=48,
-        intermediate_size=96,
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
         num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,

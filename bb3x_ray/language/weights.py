@@ -83,6 +83,14 @@ class WeightFiles:
                 found |= {name: (path, tuple(file.get_slice(name).get_shape())) for name in file.keys()}
         return found
 
+    def sides(self, name: str) -> tuple[Tensor, Tensor]:
+        """What all adapters add to that weight [N, D] together: A [r, D], and B [N, r] times the scale."""
+        found = [(*each.sides[name], each.scale) for each in self._adapters if name in each.sides]
+        return (
+            torch.cat([down.float() for down, _, _ in found]),
+            torch.cat([up.float() * scale for _, up, scale in found], dim=1),
+        )
+
     def read(self, name: str) -> Tensor:
         """On the CPU, of the type in its file; float32 where an adapter changes it."""
         with safe_open(self.files[name], framework="pt") as file:

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 from bb3x_ray.config import ChatConfig, ServeConfig
 from bb3x_ray.serve.edge import Edge
-from bb3x_ray.serve.engine import Busy, Engine, EngineFailed, PromptRefused
+from bb3x_ray.serve.engines.protocol import Busy, Engine, EngineFailed, PromptRefused
 from bb3x_ray.serve.protocol import (
     CHAMPION,
     ApiError,

@@ -1,32 +1,37 @@
 """The room's door to Ray: the chat server as a Ray Serve application, and the handle that swaps its model."""
 
+import asyncio
 import io
+import logging
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock, Thread
+from threading import get_native_id
 from typing import Any, Protocol
 
-import anyio
 import httpx
 import torch
 from fastapi import FastAPI
 from ray import serve
+from ray.exceptions import RayActorError
 from ray.serve.config import BackpressureConfig, HTTPOptions
 from ray.serve.handle import DeploymentHandle
 
 from bb3x_ray.config import ChatConfig, ModelConfig, ServeConfig
-from bb3x_ray.language.loading import load_model
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.event import Event
 from bb3x_ray.serve.app import create_app
-from bb3x_ray.serve.engine import Busy, Engine
+from bb3x_ray.serve.engines.choose import open_engine
+from bb3x_ray.serve.engines.protocol import Busy, Engine
 
 APP = "bb3x-chat"
+log = logging.getLogger(__name__)
 DRAIN_SECONDS = 60  # a replica that stops may finish what it is writing
 
 
@@ -67,7 +72,9 @@ class ChatServer:
         self._serve_config = serve_config
         self._chat = chat
         self._model = model
-        self._swapping = Lock()
+        # Versions are read one after the other, and behind the replies that are written meanwhile.
+        self._loader = ThreadPoolExecutor(1, "loader", _step_back)
+        self._taking_up: Future[Any] | None = None
         self._engine = self._first_engine()
         self._log = wiring.open_log(serve.get_replica_context().replica_tag)
 
@@ -75,8 +82,12 @@ class ChatServer:
         return create_app(self._engine, self._log.append, self._wiring.key, self._chat, self._serve_config)
 
     async def swap(self, version: str) -> tuple[str, str]:
-        """Load `version` beside the live model, then flip. Returns (version that answers now, why not)."""
-        return await anyio.to_thread.run_sync(self._swap, version)
+        """Load `version` and send new requests to it. Returns (version that answers now, why not)."""
+        return await asyncio.wrap_future(self._loader.submit(self._swap, version))
+
+    async def hold(self, versions: list[str]) -> tuple[list[str], str]:
+        """Have these in memory and no others but the live one. Returns (versions in memory, why not all)."""
+        return await asyncio.wrap_future(self._loader.submit(self._hold, versions))
 
     def check_health(self) -> None:
         """Called by Serve now and then; a replica that raises is replaced.
@@ -86,8 +97,13 @@ class ChatServer:
         if not self._engine.alive:
             raise RuntimeError("the engine's thread has ended")
         champion = self._wiring.find_champion()
-        if champion != self._engine.version and not self._swapping.locked():
-            Thread(target=self._swap, args=(champion,), daemon=True).start()
+        if self._taking_up is not None and self._taking_up.done():
+            _, why_not = self._taking_up.result()  # what nobody foresaw: then a new replica may do better
+            self._taking_up = None
+            if why_not:
+                log.warning("%s goes on: %s", self._engine.version, why_not)
+        if self._taking_up is None and champion != self._engine.version:
+            self._taking_up = self._loader.submit(self._swap, champion)
 
     def __del__(self) -> None:
         """Called by Serve when the replica has drained: seals what it logged."""
@@ -97,30 +113,38 @@ class ChatServer:
 
     def _first_engine(self) -> Engine:
         version, folder = self._wiring.find_model(None)
-        config = self._serve_config
-        engine = Engine(
-            version,
-            load_model(folder, dtype=self._model.dtype),
-            max_batch=config.max_batch,
-            max_queued=config.max_queued,
-            max_context_tokens=self._chat.max_context_tokens,
-        )
+        engine = open_engine(version, folder, self._serve_config, self._chat, self._model)
         # The champion may have moved while the model was loaded, and the broadcast does not reach us yet.
         now, folder = self._wiring.find_model(None)
         if now != version:
-            engine.swap(now, load_model(folder, dtype=self._model.dtype))
+            engine.load(now, folder)
+            engine.swap(now)
         return engine
 
+    def _hold(self, versions: list[str]) -> tuple[list[str], str]:
+        try:
+            for version in versions:
+                if version not in self._engine.versions:
+                    self._engine.load(version, self._wiring.find_model(version)[1])
+            self._engine.keep(versions)
+        except UserError as error:  # what answered goes on; the caller is told
+            return self._engine.versions, str(error)
+        return self._engine.versions, ""
+
     def _swap(self, version: str) -> tuple[str, str]:
-        with self._swapping:
-            if version != self._engine.version:
-                try:
-                    _, folder = self._wiring.find_model(version)
-                    model = load_model(folder, dtype=self._model.dtype)
-                except UserError as error:  # the live model stays; the caller is told
-                    return self._engine.version, str(error)
-                self._engine.swap(version, model)
-            return self._engine.version, ""
+        if version != self._engine.version:
+            try:
+                self._engine.load(version, self._wiring.find_model(version)[1])
+                self._engine.swap(version)
+            except UserError as error:  # the live model stays; the caller is told
+                return self._engine.version, str(error)
+        return self._engine.version, ""
+
+
+def _step_back() -> None:
+    """Give way to other threads, where the system has priorities for threads."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, get_native_id(), 10)
 
 
 class ServerHandle:
@@ -138,17 +162,36 @@ class ServerHandle:
         Move the champion alias first: a replica that starts now reads it. Raises UserError when a
         replica refused the version (the old one then goes on), TimeoutError when some are missing.
         """
+        for now, why_not in self._everywhere("swap", version, timeout_s):
+            if now != version:
+                raise UserError(why_not or f"a replica answers with {now} instead of {version}.")
+
+    def hold(self, versions: list[str], timeout_s: float = 600) -> None:
+        """Return when every replica has these in memory beside the live version, and no others.
+
+        A replica that starts later has the champion only: ask again. Raises as `swap`.
+        """
+        for _, why_not in self._everywhere("hold", versions, timeout_s):
+            if why_not:
+                raise UserError(why_not)
+
+    def _everywhere(self, method: str, argument: Any, timeout_s: float) -> list[Any]:
+        """The answers of all replicas, asked again until there are as many as there should be.
+
+        A replica that died meanwhile gave none; the one that takes its place is asked. Raises TimeoutError.
+        """
         deadline = time.monotonic() + timeout_s
         while True:
             left = max(1.0, deadline - time.monotonic())
-            answers = self._handle.broadcast("swap", version).results(timeout_s=left)
-            for now, why_not in answers:
-                if now != version:
-                    raise UserError(why_not or f"a replica answers with {now} instead of {version}.")
-            if len(answers) >= self._replicas:
-                return
+            found = _ask_all(self._handle, method, argument, left)
+            answers = [answer for answer in found if not isinstance(answer, RayActorError)]
+            for answer in answers:
+                if isinstance(answer, BaseException):
+                    raise answer
+            if len(answers) >= self._replicas and len(answers) == len(found):
+                return answers
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{len(answers)} of {self._replicas} replicas answer with {version}")
+                raise TimeoutError(f"{len(answers)} of {self._replicas} replicas answered to {method}")
             time.sleep(0.5)
 
     def stop(self) -> None:
@@ -160,6 +203,16 @@ class ServerHandle:
             with redirect_stdout(io.StringIO()):
                 serve.shutdown()
                 time.sleep(1)
+
+
+def _ask_all(handle: DeploymentHandle[Any], method: str, argument: Any, timeout_s: float) -> list[Any]:
+    """What each replica answers, or the exception it died of.
+
+    In a thread of its own: Ray waits for no answer in a thread that runs an event loop, as notebooks do.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        asked = handle.broadcast(method, argument)
+        return thread.submit(asked.results, timeout_s=timeout_s, return_exceptions=True).result()
 
 
 def start(

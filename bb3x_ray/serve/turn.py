@@ -18,7 +18,7 @@ from bb3x_ray.schemas.conversation import Author, model, person
 from bb3x_ray.schemas.event import EVERYTHING, Event
 from bb3x_ray.serve.completion_ids import Completion, Signer
 from bb3x_ray.serve.conversations import Conversations, Place, Said
-from bb3x_ray.serve.engine import Delta, Engine, Stream
+from bb3x_ray.serve.engines.protocol import Delta, Engine, Stream
 from bb3x_ray.serve.protocol import (
     CHAMPION,
     ApiError,
@@ -153,7 +153,8 @@ class Chat:
         )
         turns = [Turn("system", system)] if system else []
         turns += [Turn(said.role, said.text) for said in history]
-        stream = self.engine.submit(turns, self._decoding(request), request.stops())
+        version = None if request.model == CHAMPION else request.model
+        stream = self.engine.submit(turns, self._decoding(request), request.stops(), version)
         self._unfinished[completion.completion_id] = None
         while len(self._unfinished) > UNFINISHED_REMEMBERED:
             self._unfinished.popitem(last=False)

@@ -251,15 +251,13 @@ def _serve_app(port: int, model: str, root: str, log_root: str) -> None:
     import torch
     import uvicorn
 
-    from bb3x_ray.language.loading import load_model
     from bb3x_ray.serve.app import create_app
-    from bb3x_ray.serve.engine import Engine
+    from bb3x_ray.serve.engines.lanes import Lanes
 
     torch.set_num_threads(1)
     chat, config = ChatConfig(max_new_tokens=8), ServeConfig()
-    loaded = load_model(Path(model), dtype="float32")
     limits = {"max_batch": 8, "max_queued": 100, "max_context_tokens": chat.max_context_tokens}
-    engine = Engine("v0001", loaded, **limits)
+    engine = Lanes("v0001", Path(model), **limits, dtype="float32")
     log = open_inbox(log_root or root).writer("replica", seal_seconds=2.0, seal_bytes=4_000_000)
     app = create_app(engine, log.append, b"the key of this benchmark", chat, config)
     uvicorn.run(app, port=port, log_level="warning", access_log=False)  # returns at SIGTERM

@@ -14,8 +14,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from bb3x_ray.config import ChatConfig, ServeConfig
 from bb3x_ray.serve.app import create_app
-from bb3x_ray.serve.engine import Engine
-from tests.serve.room import KEY, ListLog, tiny
+from bb3x_ray.serve.engines.protocol import Engine
+from tests.serve.room import KEY, ListLog, lanes
 
 pytestmark = pytest.mark.browser
 
@@ -30,7 +30,7 @@ class Site:
 @pytest.fixture(scope="module")
 def site(tiny_model: Path) -> Iterator[Site]:
     chat, config = ChatConfig(max_new_tokens=30), ServeConfig()
-    engine = Engine("v0001", tiny(tiny_model), max_batch=8, max_queued=8, max_context_tokens=512)
+    engine = lanes(tiny_model, max_queued=8)
     log = ListLog()
     app = create_app(engine, log.append, KEY, chat, config)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", ws="none", lifespan="off"))

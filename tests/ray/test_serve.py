@@ -1,12 +1,15 @@
 """The real thing: Ray Serve over HTTP with the tiny model, streams, feedback, and a live swap under load."""
 
+import asyncio
 import functools
 import json
+import os
 import shutil
+import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import httpx
@@ -23,11 +26,12 @@ pytestmark = pytest.mark.ray
 
 
 class LineLog:
-    """A replica's log as JSON lines; a file beside it tells that it was closed."""
+    """A replica's log as JSON lines; files beside it tell its process, and that it was closed."""
 
     def __init__(self, folder: Path, replica: str) -> None:
         self.path = folder / f"{replica}.jsonl"
         self.lock = threading.Lock()
+        self.path.with_suffix(".pid").write_text(str(os.getpid()))
 
     def append(self, events: list[Event]) -> None:
         with self.lock, self.path.open("a", encoding="utf-8") as file:
@@ -44,8 +48,9 @@ def find_model(folder: Path, version: str | None) -> tuple[str, Path]:
     return version, folder / version
 
 
-def logged(folder: Path) -> list[Event]:
-    lines = [line for path in folder.glob("*.jsonl") for line in path.read_text().splitlines()]
+def logged(folder: Path, names: Collection[str] | None = None) -> list[Event]:
+    paths = [path for path in folder.glob("*.jsonl") if names is None or path.stem in names]
+    lines = [line for path in paths for line in path.read_text().splitlines()]
     return [Event.from_dict(json.loads(line)) for line in lines]
 
 
@@ -177,3 +182,45 @@ def test_a_client_that_goes_away_stops_its_generation(server: ServerHandle, root
         time.sleep(2 * took)
     assert [e for e in logged(root / "log") if e.person == Signer(KEY).pseudonym("stayer")]
     assert not [e for e in logged(root / "log") if e.person == Signer(KEY).pseudonym("leaver")]
+
+
+def processes(root: Path) -> dict[str, int]:
+    """The process of each replica that ever opened a log, by its log's name."""
+    return {path.stem: int(path.read_text()) for path in (root / "log").glob("*.pid")}
+
+
+def test_a_replica_that_returns_from_death_answers_with_the_champion(
+    server: ServerHandle, root: Path
+) -> None:
+    shutil.copytree(root / "v0001", root / "v0004")
+    (root / "champion").write_text("v0004")
+    server.swap("v0004", timeout_s=60)
+    before = processes(root)
+    os.kill(next(iter(before.values())), signal.SIGKILL)
+    # Nobody tells the replica that takes its place: it reads the alias itself.
+    deadline = time.monotonic() + 180
+    answers: list[str] = []
+    with httpx.Client(base_url=server.url, trust_env=False, timeout=60) as client:
+        while len(answers) < 3:
+            assert time.monotonic() < deadline, "no replica answered in the dead one's place"
+            client.post("/v1/chat/completions", json=ask(server, max_tokens=2))  # some meet the dead one
+            new = set(processes(root)) - set(before)
+            answers = [e.author_name for e in logged(root / "log", new) if e.author_kind == "model"]
+    assert set(answers) == {"v0004"}
+    (root / "champion").write_text("v0001")
+    server.swap("v0001", timeout_s=60)  # asks whoever lives by now
+
+
+def test_a_swap_may_be_asked_for_where_an_event_loop_runs(server: ServerHandle, root: Path) -> None:
+    async def notebook() -> None:
+        server.hold(["v0001", "v0002"], timeout_s=60)
+        (root / "champion").write_text("v0002")
+        server.swap("v0002", timeout_s=60)
+
+    asyncio.run(notebook())
+    answer = httpx.get(f"{server.url}/v1/models", trust_env=False).json()
+    assert answer["champion"] == "v0002"
+    assert {model["id"] for model in answer["data"]} >= {"v0001", "v0002"}  # held for whoever asks by name
+    with pytest.raises(UserError, match="v0009 is not published"):
+        server.hold(["v0001", "v0009"], timeout_s=60)
+    server.hold([], timeout_s=60)

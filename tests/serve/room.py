@@ -1,7 +1,7 @@
 """A small real server for the tests of this room: the tiny model, a list as log, an HTTP client."""
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,29 @@ from bb3x_ray.config import ChatConfig, ServeConfig
 from bb3x_ray.language.loading import ChatModel, load_model
 from bb3x_ray.schemas.event import Event
 from bb3x_ray.serve.app import create_app
-from bb3x_ray.serve.engine import Engine
+from bb3x_ray.serve.engines.lanes import Lanes
+from bb3x_ray.serve.engines.protocol import Engine
 
 KEY = b"a key of this test, 32 bytes long"
 
 
 def tiny(folder: Path) -> ChatModel:
     return load_model(folder, dtype="float32", device="cpu")
+
+
+def lanes(
+    folder: Path, version: str = "v0001", *, max_batch: int = 8, max_queued: int = 50, context: int = 512
+) -> Lanes:
+    """The engine of a CPU, with the tiny model."""
+    return Lanes(
+        version,
+        folder,
+        max_batch=max_batch,
+        max_queued=max_queued,
+        max_context_tokens=context,
+        dtype="float32",
+        device="cpu",
+    )
 
 
 class ListLog:
@@ -72,18 +88,16 @@ async def room(
     folder: Path,
     *,
     chat: ChatConfig | None = None,
-    change: Callable[[Engine], None] | None = None,
     **serve: Any,
 ) -> AsyncIterator[Room]:
     """A server of the model in `folder`, called v0001, for the time of a test."""
     chat = chat or ChatConfig(max_new_tokens=12)
     config = ServeConfig(**serve)
-    engine = Engine(
-        "v0001",
-        tiny(folder),
+    engine = lanes(
+        folder,
         max_batch=config.max_batch,
         max_queued=config.max_queued,
-        max_context_tokens=chat.max_context_tokens,
+        context=chat.max_context_tokens,
     )
     log = ListLog()
     app = create_app(engine, log.append, KEY, chat, config)

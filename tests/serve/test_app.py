@@ -255,7 +255,7 @@ def test_too_many_waiting_requests_get_429_with_retry_after(tiny_model: Path) ->
 def test_a_failing_model_answers_500_and_the_next_request_works(tiny_model: Path) -> None:
     async def talk() -> None:
         async with room(tiny_model) as r:
-            model = r.engine._lanes[-1]._chat_model.model
+            model = r.engine._lanes["v0001"].chat_model.model
             forward, model.forward = model.forward, _explode
             plain, streamed = await r.chat("my words"), await r.chat("my words", stream=True)
             model.forward = forward

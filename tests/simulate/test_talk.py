@@ -19,11 +19,10 @@ from fastapi.responses import JSONResponse
 from bb3x_ray.config import ChatConfig, ServeConfig, TalkConfig
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.serve.app import create_app
-from bb3x_ray.serve.engine import Engine
 from bb3x_ray.simulate.people import cast
 from bb3x_ray.simulate.preference import Exchange, Opinion
 from bb3x_ray.simulate.talk import TalkReport, talk
-from tests.serve.room import KEY, ListLog, tiny
+from tests.serve.room import KEY, ListLog, lanes
 
 RECORDED = [[f"talk {i} turn {j} here" for j in range(8)] for i in range(60)]
 CONFIG = TalkConfig(helpers=6, trolls=6, noise=0.0, concurrency=5)
@@ -174,7 +173,7 @@ def test_an_error_of_the_opinion_comes_out_as_it_is(server: Server) -> None:
 
 def test_they_talk_to_the_real_app_and_its_log_holds_all_of_it(tiny_model: Path) -> None:
     log, chat, serve = ListLog(), ChatConfig(max_new_tokens=6), ServeConfig()
-    engine = Engine("v0007", tiny(tiny_model), max_batch=8, max_queued=2, max_context_tokens=512)
+    engine = lanes(tiny_model, "v0007", max_queued=2)
     people = cast(TalkConfig(helpers=3, trolls=3), RECORDED, ["you fool"], 0)
     try:
         with running(create_app(engine, log.append, KEY, chat, serve)) as url:
