@@ -13,6 +13,7 @@ from bb3x_ray.language.loading import ChatModel, load_model
 from bb3x_ray.schemas.event import Event
 from bb3x_ray.serve.app import create_app
 from bb3x_ray.serve.engine import Engine
+from bb3x_ray.serve.reply import Parts
 
 KEY = b"a key of this test, 32 bytes long"
 
@@ -73,6 +74,7 @@ async def room(
     *,
     chat: ChatConfig | None = None,
     change: Callable[[Engine], None] | None = None,
+    parts: Parts | None = None,
     **serve: Any,
 ) -> AsyncIterator[Room]:
     """A server of the model in `folder`, called v0001, for the time of a test."""
@@ -86,7 +88,7 @@ async def room(
         max_context_tokens=chat.max_context_tokens,
     )
     log = ListLog()
-    app = create_app(engine, log.append, KEY, chat, config)
+    app = create_app(engine, log.append, KEY, chat, config, parts)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     try:
         async with httpx.AsyncClient(transport=transport, base_url="http://room") as client:
