@@ -27,9 +27,9 @@ _MAX_FORM_BYTES = 10_000
 _WORD = re.compile(r"[^\W_]+")
 # Words of questions, which say nothing of what is asked about.
 _STOP = frozenset(
-    """a about an and any are as at be by can could did do does for from had has have how i in is it its me my of
-    on or our please tell that the their them there they this to was we were what when where which who why will
-    with would you your""".split()
+    """a about an and any are as at be by can could did do does for from had has have how i in is it its me my
+    of on or our please tell that the their them there they this to was we were what when where which who why
+    will with would you your""".split()
 )
 
 
@@ -115,7 +115,7 @@ def _lines(path: Path, url: str, text: str) -> list[Document]:
         entry = _entry(line)
         if entry is None:
             raise UserError(
-                f'{path}, line {number}: write a document as {{"title": …, "content": …, "url": …}}, all texts.'
+                f'{path}, line {number}: a document is {{"title": …, "content": …, "url": …}}, all texts.'
             )
         documents.append(
             Document(entry.get("url", f"{url}#{number}"), entry.get("title", ""), entry["content"])

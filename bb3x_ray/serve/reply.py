@@ -103,7 +103,7 @@ class Reply:
             stream.cancel()
 
     def details(self, with_words: bool) -> dict[str, Any]:
-        """For the event, with the release's keys; {} where there is nothing to say. No text without consent."""
+        """For the event, with the release's keys; {} where there is none. Texts `with_words` only."""
         about: dict[str, Any] = self.trace.details(with_words) if self._parts.modules else {}
         if self.canned == FAILURE:
             about |= {"from_model_crash": True}

@@ -72,7 +72,7 @@ class ChatTurn:
         return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
     def about(self) -> dict[str, Any]:
-        """What the answer says of itself beside OpenAI's fields: why it is canned, and its trace, if wanted."""
+        """What an answer says beside OpenAI's fields: why it is canned, and its trace if wanted."""
         about: dict[str, Any] = {}
         if self.stream.canned:
             about |= {"canned": self.stream.canned, "failed": self.stream.canned == FAILURE}

@@ -83,14 +83,15 @@ def test_an_unsafe_message_gets_a_canned_reply_that_is_flagged(tiny_model: Path)
 def test_an_unsafe_reply_is_never_shown(tiny_model: Path) -> None:
     async def talk() -> None:
         async with room(tiny_model) as plain:
-            (await plain.chat("Hello", seed=3)).json()["choices"][0]["message"]["content"]
+            own = (await plain.chat("Hello", seed=3)).json()["choices"][0]["message"]["content"]
         detector = WordDetector(of_reply="any")
         async with room(tiny_model, parts=with_safety(detector)) as r:
-            for chunks in (await r.stream("Hello", seed=3, user="ada", store=True),):
-                text = "".join(c["choices"][0]["delta"].get("content", "") for c in chunks[:-1])
-                assert text == r.log.events[-1].text and r.log.events[-1].author_kind == "canned"
-                assert chunks[-2]["choices"][0]["finish_reason"] == "content_filter"
-                assert chunks[-2]["canned"] == OTHER and chunks[-1] == {}
+            chunks = await r.stream("Hello", seed=3, user="ada", store=True)
+            text = "".join(c["choices"][0]["delta"].get("content", "") for c in chunks[:-1])
+            assert text == r.log.events[-1].text and r.log.events[-1].author_kind == "canned"
+            assert own not in text
+            assert chunks[-2]["choices"][0]["finish_reason"] == "content_filter"
+            assert chunks[-2]["canned"] == OTHER and chunks[-1] == {}
             details = json.loads(r.log.events[-1].details or "")
             assert details["previous_interaction_failure"] == "unsafe_BlenderBot3"
             assert "Hello" in detector.heard, "a reply is judged in its context"
@@ -200,7 +201,7 @@ def test_a_detector_that_gives_no_number_finds_everything_unsafe() -> None:
 
 
 def test_kinds_are_told_by_words_on_our_own_messages() -> None:
-    """Only the choice of a canned reply hangs on it: more than half right is better than one reply for all."""
+    """Only the choice of a canned reply hangs on it: better than one reply for all."""
     words = KindWords()
     ours = {
         "theft": "illegal",
