@@ -27,9 +27,9 @@ MAX_CHARS = 200
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 # Words that say nothing new by themselves.
 _PLAIN = frozenset(
-    """a an and are as at be been but by can do does for from had has have he her his i i'm im i've in is it
-    it's its like likes love loves me my of on or our person bot she so that the their them they this to very was
-    we were with you you're your""".split()
+    """a an and are as at be been but by can do does for from had has have he her his i i'm im i've in
+    is it it's its like likes love loves me my of on or our person bot she so that the their them
+    they this to very was we were with you you're your""".split()
 )
 
 
