@@ -1,5 +1,6 @@
 """`bb3x module`: one of BlenderBot 3's modules by itself. `bb3x search-server`: our search, for others."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,8 @@ import typer
 
 from bb3x_ray.cli.options import LOCAL, ConfigOption, Overrides
 from bb3x_ray.cli.quiet import quiet
+
+_OVERRIDE = re.compile(r"[a-z_]+(?:\.[a-z_]+)+=\S")
 
 
 def module(
@@ -31,6 +34,8 @@ def module(
     """
     from bb3x_ray.config_file import load_config
 
+    if _OVERRIDE.match(text):  # `list`, or a module without words, before the overrides
+        text, overrides = "", [text, *(overrides or [])]
     parsed = load_config(config, overrides)
     import asyncio
 

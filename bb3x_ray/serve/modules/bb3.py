@@ -154,7 +154,8 @@ class BB3:
         if not documents:
             ask.trace.decisions["search_failure"] = True
             return ""
-        listed = "\n".join(f"{d.title}: {d.content}" for d in documents)
+        # The best one last: what is too long for the model loses its beginning.
+        listed = "\n".join(f"{d.title}: {d.content}" for d in reversed(documents))
         step = await ask.module("search_knowledge", documents=listed, talk=talk_text(ask.talk.history))
         knowledge = answers.text_of(step.output, answers.MAX_KNOWLEDGE)
         step.decided(bool(knowledge), "found", "none")
