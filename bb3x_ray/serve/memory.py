@@ -24,6 +24,7 @@ About = Literal["person", "bot"]
 MEMORY = "memory"  # the folder under the storage root
 OFFERED = 32
 MAX_CHARS = 200
+LOCK_S = 30  # a lock that is held for longer is a dead node's: the turn fails, and is not waited for
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 # Words that say nothing new by themselves.
 _PLAIN = frozenset(
@@ -124,7 +125,7 @@ class Memories:
     def _change(self, person: str, change: Callable[[_File], _File]) -> _File:
         path = self._path(person)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.parent / ".lock"):
+        with FileLock(path.parent / ".lock", timeout=LOCK_S):
             before = self._read(path)
             after = change(before)
             if after != before:
