@@ -194,8 +194,10 @@ class BB3:
     ) -> Memory | None:
         assert self._memories is not None
         step = await ask.module("memory_generation", before=before, last=said)
-        note, memory = answers.memory_text(step.output, said), None
-        if note and await run_in_threadpool(is_safe, note):
+        note = answers.memory_text(step.output, said)
+        safe: bool = await run_in_threadpool(is_safe, note) if note else False
+        memory: Memory | None = None
+        if safe:
             memory = await run_in_threadpool(
                 self._memories.add, ask.talk.person, note, about, ask.talk.began_us, ask.talk.conversation_id
             )
