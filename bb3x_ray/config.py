@@ -261,6 +261,41 @@ class SafetyConfig(Section):
     allowed_words: tuple[str, ...] = Field((), description="listed words that do not count")
 
 
+class SafetyRepliesConfig(Section):
+    """Canned replies in place of what is unsafe on either side of a turn, by the `safety` classifier."""
+
+    check: Literal["off", "both"] = Field(
+        "off",
+        description="both: the person's message and the reply, before it is shown; off: neither. The "
+        "demo leaves it off: what nobody sees, nobody can rate, and the loop learns from ratings",
+    )
+
+
+class ModulesConfig(Section):
+    """BlenderBot 3's modules before and after a reply, each one call of the same model (serve/modules/)."""
+
+    enabled: bool = Field(False, description="off: the reply alone. A model of 135M makes nonsense of them")
+    search: Literal["always", "never", "decide"] = "decide"
+    memory: Literal["always", "never", "decide"] = "decide"
+    entity: Literal["always", "never", "decide"] = Field(
+        "decide", description="decide: where neither search nor memory was wanted, or search found nothing"
+    )
+    remember: Literal["never", "decide"] = Field(
+        "decide", description="memories of people who consented, made from both sides of a turn"
+    )
+    opener: Literal["never", "decide"] = Field(
+        "decide", description="people who return are greeted with what is remembered of them"
+    )
+    search_server: str = Field(
+        "", description="address of a server of ParlAI's search protocol; empty: `documents` are searched"
+    )
+    search_tries: int = Field(2, ge=1, le=10)
+    search_timeout_s: float = Field(5.0, gt=0, description="of one try")
+    documents: str = Field("", description="folder of .txt, .md, .jsonl; empty: a few that ship")
+    timeout_s: float = Field(30.0, gt=0, description="for all that comes before the reply; then without it")
+    max_memories: int = Field(200, ge=1, description="kept of one person")
+
+
 class CurateConfig(Section):
     human_rows: int = Field(340, ge=0, description="exchanges between people mixed in, imitated")
     human_candidates: int = Field(
@@ -447,6 +482,8 @@ class Config(Section):
     trust: TrustConfig = TrustConfig()
     reward: RewardConfig = RewardConfig()
     safety: SafetyConfig = SafetyConfig()
+    safety_replies: SafetyRepliesConfig = SafetyRepliesConfig()
+    modules: ModulesConfig = ModulesConfig()
     curate: CurateConfig = CurateConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()

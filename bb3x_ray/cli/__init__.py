@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from bb3x_ray.cli import rounds, talk
+from bb3x_ray.cli import module, rounds, talk
 from bb3x_ray.cli.annotate import annotate_app
+from bb3x_ray.cli.chat import chat
 from bb3x_ray.cli.log import log_app
 from bb3x_ray.cli.models import models_app
 from bb3x_ray.cli.reward import reward_app
@@ -22,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for command in (*rounds.COMMANDS, *talk.COMMANDS):
+for command in (*rounds.COMMANDS, chat, *module.COMMANDS, *talk.COMMANDS):
     app.command()(command)
 app.add_typer(models_app, name="models")
 app.add_typer(log_app, name="log")

@@ -55,7 +55,7 @@ def serve(config: ConfigOption = LOCAL, overrides: Overrides = None) -> None:
     storage = Storage(parsed.storage.root)
     champion = first_version(Registry(storage, "models"), parsed.model.source)
     with connected(parsed.ray):
-        server = start_server(storage, parsed)
+        server = start_server(storage, parsed, say)
         say(f"chat with {champion} at {server.url} (Ctrl-C stops)")
         stopped = threading.Event()
         for name in (signal.SIGINT, signal.SIGTERM):

@@ -32,6 +32,7 @@ from bb3x_ray.rounds.ledger import only_run
 from bb3x_ray.rounds.server_key import KEY, server_key
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.serve.completion_ids import Signer
+from bb3x_ray.serve.memory import MEMORY, Memories
 from bb3x_ray.storage import MANIFEST, Storage, read_json, write_json
 
 # What a round makes of its slice: a round under way makes it anew.
@@ -154,6 +155,9 @@ def _erase(storage: Storage, inbox: Inbox | None, request: Request) -> Tombstone
         stone = replace(stone, seqs=erase.joined(stone.seqs, seqs))
         stones.put(stone)  # before the rows go: a gap that nobody explains would be a damage
         removed["interactions"] = erase.erase_rows(storage, person)
+    if storage.path(MEMORY).is_dir():
+        # A turn under way would remember them again: the store keeps the time, and refuses what came before.
+        removed["memories"] = Memories(storage.path(MEMORY)).forget(person)
     removed["rounds"] = _erase_from_rounds(storage, person, because)
     _drop_unfinished(storage)
     for name in rounds:

@@ -6,7 +6,7 @@ import signal
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from bb3x_ray.config import Config, LogConfig, RayConfig
 from bb3x_ray.data.inbox import EventWriter, open_inbox
 from bb3x_ray.registry import Registry
 from bb3x_ray.rounds.server_key import server_key
+from bb3x_ray.rounds.turn_parts import prepare_parts
 from bb3x_ray.serve.on_ray import ServerHandle, Wiring, start
 from bb3x_ray.storage import Storage
 
@@ -118,12 +119,15 @@ class OpenLog:
         return inbox.writer(replica, self._config.seal_seconds, self._config.seal_bytes)
 
 
-def start_server(storage: Storage, config: Config) -> ServerHandle:
+def start_server(
+    storage: Storage, config: Config, say: Callable[[str], None] = lambda line: None
+) -> ServerHandle:
     """The chat server on the connected Ray, answering with the champion."""
     wiring = Wiring(
         FindModel(storage.root),
         FindChampion(storage.root),
         OpenLog(storage.root, config.log),
         server_key(storage),
+        prepare_parts(storage, config, say),
     )
     return start(wiring, config.serve, config.chat, config.model)

@@ -42,7 +42,7 @@ def run(config: Config, say: Speaker, control: bool = True) -> list[Verdict]:
         stack.enter_context(connected(config.ray))
         server = None
         if config.talk.people == "simulated":
-            server = start_server(storage, config)
+            server = start_server(storage, config, say)
             stack.callback(server.stop)
             say(f"chat with {champion} at {server.url}")
         material = load_material(storage, config.evaluate, config.seed)

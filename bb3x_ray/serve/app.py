@@ -27,6 +27,7 @@ from bb3x_ray.serve.protocol import (
     error_body,
     explain,
 )
+from bb3x_ray.serve.reply import Parts
 from bb3x_ray.serve.turn import AppendEvents, Chat, ChatTurn
 
 PAGE = Path(__file__).parent / "page"
@@ -38,15 +39,17 @@ def create_app(
     key: bytes,
     chat_config: ChatConfig,
     serve_config: ServeConfig,
+    parts: Parts | None = None,
 ) -> FastAPI:
     """The app around an engine and a log.
 
     append_events   writes a list of events durably or raises; called from threads, many at once
     key             at least 16 secret bytes that all replicas share and keep over restarts
+    parts           what a turn has beside: safety, modules, memories
     """
     app = FastAPI(title="bb3x-ray", docs_url=None, redoc_url=None)
     app.add_middleware(Edge, max_body_bytes=serve_config.max_body_bytes)
-    chat = Chat(engine, append_events, key, chat_config, serve_config)
+    chat = Chat(engine, append_events, key, chat_config, serve_config, parts)
     _add_api(app, chat)
     _add_page(app)
     _add_errors(app)
@@ -184,7 +187,7 @@ def _head(turn: ChatTurn, kind: str) -> dict[str, Any]:
 def _completion(turn: ChatTurn) -> dict[str, Any]:
     message = {"role": "assistant", "content": turn.reply}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": turn.finish_reason}
-    return {**_head(turn, "chat.completion"), "choices": [choice], "usage": turn.usage()}
+    return {**_head(turn, "chat.completion"), "choices": [choice], "usage": turn.usage(), **turn.about()}
 
 
 async def _sse(
@@ -199,7 +202,7 @@ async def _sse(
             if piece:
                 yield _chunk(turn, {"content": piece})
         await chat.finish(turn)
-        yield _chunk(turn, {}, turn.finish_reason)
+        yield _chunk(turn, {}, turn.finish_reason, turn.about())
         if usage:
             yield _data({**_head(turn, "chat.completion.chunk"), "choices": [], "usage": turn.usage()})
         yield b"data: [DONE]\n\n"
@@ -209,9 +212,14 @@ async def _sse(
         turn.stream.cancel()  # does nothing to a finished one; a client that went away stops its generation
 
 
-def _chunk(turn: ChatTurn, delta: dict[str, str], finish_reason: str | None = None) -> bytes:
+def _chunk(
+    turn: ChatTurn,
+    delta: dict[str, str],
+    finish_reason: str | None = None,
+    about: dict[str, Any] | None = None,
+) -> bytes:
     choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-    return _data({**_head(turn, "chat.completion.chunk"), "choices": [choice]})
+    return _data({**_head(turn, "chat.completion.chunk"), "choices": [choice], **(about or {})})
 
 
 def _data(value: dict[str, Any]) -> bytes:

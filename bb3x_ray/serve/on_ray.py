@@ -29,6 +29,7 @@ from bb3x_ray.schemas.event import Event
 from bb3x_ray.serve.app import create_app
 from bb3x_ray.serve.engines.choose import open_engine
 from bb3x_ray.serve.engines.protocol import Busy, Engine
+from bb3x_ray.serve.reply import Parts
 
 APP = "bb3x-chat"
 log = logging.getLogger(__name__)
@@ -52,12 +53,14 @@ class Wiring:
     find_champion   the champion's version, without reading its files
     open_log     replica id -> that replica's own log
     key          at least 16 secret bytes, the same after a restart
+    open_parts   what a turn has beside, opened in the replica: safety, memories, modules
     """
 
     find_model: Callable[[str | None], tuple[str, Path]]
     find_champion: Callable[[], str]
     open_log: Callable[[str], EventLog]
     key: bytes
+    open_parts: Callable[[], Parts] = Parts
 
 
 class ChatServer:
@@ -75,11 +78,14 @@ class ChatServer:
         # Versions are read one after the other, and behind the replies that are written meanwhile.
         self._loader = ThreadPoolExecutor(1, "loader", _step_back)
         self._taking_up: Future[Any] | None = None
+        self._parts = wiring.open_parts()
         self._engine = self._first_engine()
         self._log = wiring.open_log(serve.get_replica_context().replica_tag)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_app(self._engine, self._log.append, self._wiring.key, self._chat, self._serve_config)
+        return create_app(
+            self._engine, self._log.append, self._wiring.key, self._chat, self._serve_config, self._parts
+        )
 
     async def swap(self, version: str) -> tuple[str, str]:
         """Load `version` and send new requests to it. Returns (version that answers now, why not)."""

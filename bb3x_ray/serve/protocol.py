@@ -75,6 +75,8 @@ class SentMessage(_Sent):
 class Metadata(_Sent):
     conversation_id: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
     simulated: Literal["true", "false"] | None = None
+    trace: Literal["true", "false"] | None = None  # what every module did, in the answer
+    apology: Literal["true", "false"] | None = None  # where the model fails: words to show, not an error
 
 
 class StreamOptions(_Sent):
@@ -113,6 +115,7 @@ class FeedbackRequest(_Exact):
     correction: Text = Field("", max_length=MAX_COMMENT_CHARS)
     user: str | None = Field(None, max_length=256)
     metadata: Metadata | None = None
+    sensitive: bool | None = None  # of a canned reply: whether the topic was as sensitive as it took it for
 
     def checked_reasons(self) -> tuple[str, ...]:
         if any(reason not in REASONS for reason in self.reasons):

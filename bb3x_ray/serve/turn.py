@@ -1,5 +1,6 @@
 """One chat turn: what was asked, where it belongs, the reply, and the two events that make it durable."""
 
+import json
 import logging
 import random
 import time
@@ -7,18 +8,18 @@ import uuid
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from starlette.concurrency import run_in_threadpool
 
 from bb3x_ray.config import ChatConfig, ServeConfig
-from bb3x_ray.language.chat_template import Turn
 from bb3x_ray.language.generation import Decoding
-from bb3x_ray.schemas.conversation import Author, model, person
+from bb3x_ray.schemas.conversation import Author, person
 from bb3x_ray.schemas.event import EVERYTHING, Event
 from bb3x_ray.serve.completion_ids import Completion, Signer
 from bb3x_ray.serve.conversations import Conversations, Place, Said
-from bb3x_ray.serve.engines.protocol import Delta, Engine, Stream
+from bb3x_ray.serve.engines.protocol import Delta, Engine
+from bb3x_ray.serve.modules.bb3 import Talk
 from bb3x_ray.serve.protocol import (
     CHAMPION,
     ApiError,
@@ -27,6 +28,8 @@ from bb3x_ray.serve.protocol import (
     ErasureRequest,
     FeedbackRequest,
 )
+from bb3x_ray.serve.reply import Asked, Parts, Reply
+from bb3x_ray.serve.safety_replies import FAILURE
 
 AppendEvents = Callable[[list[Event]], object]  # returns when the events are durable, else raises
 log = logging.getLogger(__name__)
@@ -45,8 +48,9 @@ class ChatTurn:
     completion: Completion
     place: Place
     position: int  # of the reply in its conversation
-    stream: Stream
+    stream: Reply
     began_us: int
+    wants_trace: bool = False
     reply: str = ""
     last: Delta | None = None
 
@@ -67,6 +71,15 @@ class ChatTurn:
         prompt, completion = self.stream.prompt_tokens, self.stream.completion_tokens
         return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
+    def about(self) -> dict[str, Any]:
+        """What an answer says beside OpenAI's fields: why it is canned, and its trace if wanted."""
+        about: dict[str, Any] = {}
+        if self.stream.canned:
+            about |= {"canned": self.stream.canned, "failed": self.stream.canned == FAILURE}
+        if self.wants_trace:
+            about |= {"trace": self.stream.details(with_words=True)}
+        return about
+
     def events(self) -> list[Event]:
         """Messages that the log does not have yet, then the reply."""
         events = [self._message(*unlogged) for unlogged in self.place.unlogged]
@@ -80,16 +93,18 @@ class ChatTurn:
         assert self.last is not None
         event_id = self.place.event_id(self.position, Said("assistant", self.reply))
         # A client's stop string cut the reply: the model did not end it, and must not learn that it did.
-        finish = "length" if self.last.cut else self.finish_reason
-        return self._event(
+        finish = None if self.stream.canned else "length" if self.last.cut else self.finish_reason
+        details = self.stream.details(with_words=self.completion.stored)
+        event = self._event(
             event_id,
             self.completion.completion_id,
             self.position,
-            model(self.stream.version),
+            self.stream.author,
             self.reply,
             now_us(),
             finish,
         )
+        return replace(event, details=json.dumps(details, ensure_ascii=False)) if details else event
 
     def _event(
         self,
@@ -124,12 +139,20 @@ class Chat:
 
     append_events   writes events durably, or raises; called from a thread
     key             the server's secret, the same on all replicas and after a restart
+    parts           safety, modules, memories and the split between two versions, where there are any
     """
 
     def __init__(
-        self, engine: Engine, append_events: AppendEvents, key: bytes, chat: ChatConfig, serve: ServeConfig
+        self,
+        engine: Engine,
+        append_events: AppendEvents,
+        key: bytes,
+        chat: ChatConfig,
+        serve: ServeConfig,
+        parts: Parts | None = None,
     ) -> None:
         self.engine = engine
+        self.parts = parts or Parts()
         self._append_events = append_events
         self._signer = Signer(key)
         self._conversations = Conversations(self._signer)
@@ -151,14 +174,25 @@ class Chat:
             stored=bool(request.store),
             simulated=bool(metadata and metadata.simulated == "true"),
         )
-        turns = [Turn("system", system)] if system else []
-        turns += [Turn(said.role, said.text) for said in history]
-        version = None if request.model == CHAMPION else request.model
-        stream = self.engine.submit(turns, self._decoding(request), request.stops(), version)
+        decoding = self._decoding(request)
+        talk = Talk(
+            system,
+            tuple(history),
+            place.person,
+            place.conversation_id,
+            remembers=completion.stored and bool(request.user),
+            began_us=began_us,
+            seed=decoding.seed,
+        )
+        version = self._version(request.model, place)
+        apologise = bool(metadata and metadata.apology == "true")
+        asked = Asked(talk, decoding, request.stops(), version, apologise, key=completion.completion_id)
+        stream = Reply(self.engine, self.parts, asked)
         self._unfinished[completion.completion_id] = None
         while len(self._unfinished) > UNFINISHED_REMEMBERED:
             self._unfinished.popitem(last=False)
-        return ChatTurn(completion, place, len(history), stream, began_us)
+        wants_trace = bool(metadata and metadata.trace == "true")
+        return ChatTurn(completion, place, len(history), stream, began_us, wants_trace)
 
     async def finish(self, turn: ChatTurn) -> None:
         """Make the turn durable. Raises ApiError 503 when the log cannot be written."""
@@ -192,6 +226,7 @@ class Chat:
             reasons=reasons,
             comment=request.comment if completion.stored else "",
             correction=request.correction if completion.stored else "",
+            details=None if request.sensitive is None else json.dumps({"sensitive": request.sensitive}),
         )
         await self._append([event])
         return event.event_id
@@ -206,6 +241,9 @@ class Chat:
         if request.scope == "everything":
             event = replace(event, conversation_id=EVERYTHING)
         await self._append([event])
+        if not request.store:
+            about = None if request.scope == "everything" else completion.conversation_id
+            await self._forget(completion.person, about)
         return event.event_id
 
     async def ask_for_erasure(self, request: ErasureRequest) -> str:
@@ -213,9 +251,16 @@ class Chat:
 
         The committer finds it, and who commits carries it out. Raises ApiError 404 for a foreign id.
         """
-        event = self._about(self._own_completion(request.completion_id, request.user), "erasure", "none")
+        completion = self._own_completion(request.completion_id, request.user)
+        event = self._about(completion, "erasure", "none")
         await self._append([event])
+        await self._forget(completion.person)
         return event.event_id
+
+    async def _forget(self, person: str, conversation_id: str | None = None) -> None:
+        """What was remembered of a person, or in one conversation with them, at once."""
+        if self.parts.memories is not None:
+            await run_in_threadpool(self.parts.memories.forget, person, None, conversation_id)
 
     def _own_completion(self, completion_id: str, user: str | None) -> Completion:
         completion = self._signer.read_completion(completion_id, user)
@@ -272,6 +317,12 @@ class Chat:
         self._check_model(request.model)
         own = [m.content for m in request.messages if m.role in ("system", "developer")]
         return "\n\n".join(own) if own else self._chat.system_prompt, history
+
+    def _version(self, named: str, place: Place) -> str | None:
+        """The version that the client names, else the one of this person's arm; None: the champion."""
+        if named != CHAMPION:
+            return named
+        return self.parts.arm(place.person, place.conversation_id) if self.parts.arm else None
 
     def _check_model(self, name: str) -> None:
         if name not in (CHAMPION, *self.engine.versions):

@@ -35,13 +35,15 @@ from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.event import Event
 from bb3x_ray.schemas.learning import ANSWERS_SCHEMA, SCORED_SCHEMA, TRAINING_SCHEMA
 from bb3x_ray.serve.completion_ids import Signer
+from bb3x_ray.serve.memory import MEMORY, Memories
 from bb3x_ray.storage import Storage, read_json, write_json
 from tests.data.make import labelled, load, read_conversations
 from tests.data.make import said as message
 
 SECRET, REPLY, REMARK = "zanzibar marmalade", "my zebra replied", "quixotic remark"
 CORRECTION = "ought to have yodelled"
-WORDS = (SECRET, REPLY, REMARK, CORRECTION)
+REMEMBERED = "I breed nightingales"
+WORDS = (SECRET, REPLY, REMARK, CORRECTION, REMEMBERED)
 TOKENS = [90157913, 90157914]  # what stands for the secret in training sets here
 
 
@@ -155,6 +157,9 @@ def storage(tmp_path: Path) -> Storage:
     bad = "not valid JSON"
     rejects = [(3, bad, damaged), (4, bad, f'{{"t": "{SECRET}'), (5, bad, '{"t": "of somebody else')]
     write_rejects(storage, "served-x", rejects)
+    memories = Memories(storage.path(MEMORY))
+    for person, memory in (("ada", REMEMBERED), ("bob", "I bake bread")):
+        memories.add(person, memory, "person", 1, f"{person}-talk-1")
     return storage
 
 
@@ -174,6 +179,16 @@ def test_nothing_of_the_person_is_left_anywhere(storage: Storage) -> None:
     assert "erased: " in said_of_it and "ada" not in said_of_it
     assert [c.person for c in load(storage, "rounds/0001/collect")] == ["bob"]
     assert table.head(storage) == 12
+
+
+def test_what_was_remembered_of_them_goes_and_does_not_come_back(storage: Storage) -> None:
+    memories = Memories(storage.path(MEMORY))
+    assert [m.text for m in memories.of("ada")] == [REMEMBERED]
+    erasure.erase_user(storage, "ada", 0)
+    (stone,) = Tombstones(storage)
+    assert stone.removed["memories"] == 1 and memories.of("ada") == []
+    assert [m.text for m in memories.of("bob")] == ["I bake bread"]
+    assert memories.add("ada", REMEMBERED, "person", stone.at) is None, "of a turn that was under way"
 
 
 def test_versions_that_learned_are_listed_and_the_manifest_tells_of_the_redaction(storage: Storage) -> None:

@@ -14,6 +14,7 @@ from bb3x_ray.schemas.event import Event
 from bb3x_ray.serve.app import create_app
 from bb3x_ray.serve.engines.lanes import Lanes
 from bb3x_ray.serve.engines.protocol import Engine
+from bb3x_ray.serve.reply import Parts
 
 KEY = b"a key of this test, 32 bytes long"
 
@@ -88,6 +89,7 @@ async def room(
     folder: Path,
     *,
     chat: ChatConfig | None = None,
+    parts: Parts | None = None,
     **serve: Any,
 ) -> AsyncIterator[Room]:
     """A server of the model in `folder`, called v0001, for the time of a test."""
@@ -100,7 +102,7 @@ async def room(
         context=chat.max_context_tokens,
     )
     log = ListLog()
-    app = create_app(engine, log.append, KEY, chat, config)
+    app = create_app(engine, log.append, KEY, chat, config, parts)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     try:
         async with httpx.AsyncClient(transport=transport, base_url="http://room") as client:
