@@ -5,7 +5,7 @@ Unknown fields are ignored, as clients send many. No answer ever repeats what wa
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from bb3x_ray.schemas.conversation import REASONS
@@ -64,7 +64,22 @@ def _whole_characters(text: str) -> str:
     return text
 
 
+def _known_reasons(reasons: list[str]) -> list[str]:
+    if any(reason not in REASONS for reason in reasons):
+        raise PydanticCustomError("reasons", f"choose from {', '.join(REASONS)}")
+    return reasons
+
+
 Text = Annotated[str, AfterValidator(_whole_characters)]
+_MOST_REASONS = len(REASONS)
+Reasons = Annotated[
+    list[str],
+    Field(max_length=_MOST_REASONS),
+    AfterValidator(_known_reasons),
+    WithJsonSchema(
+        {"type": "array", "items": {"type": "string", "enum": list(REASONS)}, "maxItems": _MOST_REASONS}
+    ),
+]
 
 
 class SentMessage(_Sent):
@@ -106,17 +121,24 @@ class ChatRequest(_Sent):
 
 
 class FeedbackRequest(_Exact):
+    """`user` of the conversation, or the completion's `token`, prove the right to rate it.
+
+    rating     1, -1, or null to take back what was said before; a later feedback replaces an earlier one
+    source     short name of the client
+    metadata   taken as every client sends it, and not kept
+    """
+
     completion_id: str = Field(max_length=250)
     rating: Literal[1, -1] | None
-    reasons: list[str] = Field([], max_length=len(REASONS))
+    reasons: Reasons = []
     comment: Text = Field("", max_length=MAX_COMMENT_CHARS)
     correction: Text = Field("", max_length=MAX_COMMENT_CHARS)
     user: str | None = Field(None, max_length=256)
-    metadata: Metadata | None = None
+    token: str | None = Field(None, max_length=100)
+    source: str = Field("", pattern=r"^[A-Za-z0-9_.-]{0,32}$")
+    metadata: dict[str, Any] | None = Field(None, max_length=16)
 
-    def checked_reasons(self) -> tuple[str, ...]:
-        if any(reason not in REASONS for reason in self.reasons):
-            raise ApiError(400, f"reasons: choose from {', '.join(REASONS)}.", param="reasons")
+    def distinct_reasons(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(self.reasons))
 
 

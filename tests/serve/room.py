@@ -1,7 +1,7 @@
 """A small real server for the tests of this room: the tiny model, a list as log, an HTTP client."""
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,17 @@ class ListLog:
         if self.broken:
             raise OSError("no space left on device")
         self.events += events
+
+    def of(self, person: str) -> list[Event]:
+        """As `data.lookup` answers, without what was erased."""
+        theirs = [event for event in self.events if event.person == person]
+        gone = [event for event in theirs if event.kind == "erasure"]
+        return [event for event in theirs if not any(_covers(erasure, event) for erasure in gone)]
+
+
+def _covers(erasure: Event, event: Event) -> bool:
+    here = not erasure.reasons or erasure.conversation_id == event.conversation_id
+    return here and event.at <= erasure.at
 
 
 class Room:
@@ -72,10 +83,13 @@ async def room(
     folder: Path,
     *,
     chat: ChatConfig | None = None,
-    change: Callable[[Engine], None] | None = None,
+    around: dict[str, Any] | None = None,
     **serve: Any,
 ) -> AsyncIterator[Room]:
-    """A server of the model in `folder`, called v0001, for the time of a test."""
+    """A server of the model in `folder`, called v0001, for the time of a test.
+
+    around   what `create_app` is handed beside
+    """
     chat = chat or ChatConfig(max_new_tokens=12)
     config = ServeConfig(**serve)
     engine = Engine(
@@ -86,7 +100,7 @@ async def room(
         max_context_tokens=chat.max_context_tokens,
     )
     log = ListLog()
-    app = create_app(engine, log.append, KEY, chat, config)
+    app = create_app(engine, log.append, KEY, chat, config, **{"events_of": log.of, **(around or {})})
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     try:
         async with httpx.AsyncClient(transport=transport, base_url="http://room") as client:
