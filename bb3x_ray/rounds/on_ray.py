@@ -15,8 +15,11 @@ import ray
 
 from bb3x_ray.config import Config, LogConfig, RayConfig
 from bb3x_ray.data.inbox import EventWriter, open_inbox
+from bb3x_ray.data.lookup import Lookup
 from bb3x_ray.registry import Registry
 from bb3x_ray.rounds.server_key import server_key
+from bb3x_ray.schemas.event import Event
+from bb3x_ray.serve.admission import Access
 from bb3x_ray.serve.on_ray import ServerHandle, Wiring, start
 from bb3x_ray.storage import Storage
 
@@ -118,6 +121,20 @@ class OpenLog:
         return inbox.writer(replica, self._config.seal_seconds, self._config.seal_bytes)
 
 
+class EventsOf:
+    """person -> their events in the log; looks into it from the first question on."""
+
+    def __init__(self, root: Path, config: LogConfig) -> None:
+        self._root, self._address = root, config.root
+        self._lookup: Lookup | None = None
+
+    def __call__(self, person: str) -> list[Event]:
+        if self._lookup is None:
+            inbox = open_inbox(self._address) if self._address else None
+            self._lookup = Lookup(Storage(self._root), inbox)
+        return self._lookup.of_person(person)
+
+
 def start_server(storage: Storage, config: Config) -> ServerHandle:
     """The chat server on the connected Ray, answering with the champion."""
     wiring = Wiring(
@@ -125,5 +142,7 @@ def start_server(storage: Storage, config: Config) -> ServerHandle:
         FindChampion(storage.root),
         OpenLog(storage.root, config.log),
         server_key(storage),
+        EventsOf(storage.root, config.log),
+        Access.of(config.serve),
     )
     return start(wiring, config.serve, config.chat, config.model)

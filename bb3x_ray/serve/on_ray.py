@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock, Thread
 from typing import Any, Protocol
@@ -23,7 +23,9 @@ from bb3x_ray.config import ChatConfig, ModelConfig, ServeConfig
 from bb3x_ray.language.loading import load_model
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.event import Event
+from bb3x_ray.serve.admission import Access
 from bb3x_ray.serve.app import create_app
+from bb3x_ray.serve.durable import EventsOf, nothing
 from bb3x_ray.serve.engine import Busy, Engine
 
 APP = "bb3x-chat"
@@ -47,12 +49,16 @@ class Wiring:
     find_champion   the champion's version, without reading its files
     open_log     replica id -> that replica's own log
     key          at least 16 secret bytes, the same after a restart
+    events_of    person -> their events in the log, also those of other replicas
+    access       whose keys are let in
     """
 
     find_model: Callable[[str | None], tuple[str, Path]]
     find_champion: Callable[[], str]
     open_log: Callable[[str], EventLog]
     key: bytes
+    events_of: EventsOf = nothing
+    access: Access = field(default_factory=Access)
 
 
 class ChatServer:
@@ -72,7 +78,16 @@ class ChatServer:
         self._log = wiring.open_log(serve.get_replica_context().replica_tag)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_app(self._engine, self._log.append, self._wiring.key, self._chat, self._serve_config)
+        return create_app(
+            self._engine,
+            self._log.append,
+            self._wiring.key,
+            self._chat,
+            self._serve_config,
+            events_of=self._wiring.events_of,
+            access=self._wiring.access,
+            replica=serve.get_replica_context().replica_tag,
+        )
 
     async def swap(self, version: str) -> tuple[str, str]:
         """Load `version` beside the live model, then flip. Returns (version that answers now, why not)."""
