@@ -99,7 +99,8 @@ class Lookup:
 
     def _read(self, table: DeltaTable, person: str) -> list[Event]:
         paths = [file.path for file in data_files(table)]
-        wanted, found = hash(person), []
+        wanted = hash(person)
+        found: list[Event] = []
         for path in paths:
             fragment = self._fragment(path)
             if path not in self._files:

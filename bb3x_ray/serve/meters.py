@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 COMPLETIONS_REMEMBERED = 20_000
+GONE = 499  # the client went away before it was answered
 
 
 class Meters:
@@ -88,7 +89,7 @@ class Metered:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        began, status = time.monotonic(), 500
+        began, status = time.monotonic(), GONE
 
         async def seen(message: Message) -> None:
             nonlocal status
@@ -98,6 +99,9 @@ class Metered:
 
         try:
             await self.app(scope, receive, seen)
+        except Exception:
+            status = 500 if status == GONE else status
+            raise
         finally:
             method = scope["method"] if scope["method"] in METHODS else "other"
             self.meters.request(method, _route(scope), status, time.monotonic() - began)

@@ -71,6 +71,9 @@ def _known_reasons(reasons: list[str]) -> list[str]:
 
 
 Text = Annotated[str, AfterValidator(_whole_characters)]
+# As OpenAI limits metadata.
+Label = Annotated[Text, Field(max_length=64)]
+Note = Annotated[Text, Field(max_length=512)]
 _MOST_REASONS = len(REASONS)
 Reasons = Annotated[
     list[str],
@@ -82,9 +85,17 @@ Reasons = Annotated[
 ]
 
 
+_PART = {
+    "type": "object",
+    "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+    "required": ["type", "text"],
+}
+_TEXT_OR_PARTS = {"anyOf": [{"type": "string"}, {"type": "array", "items": _PART}]}
+
+
 class SentMessage(_Sent):
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[Text, BeforeValidator(_join_parts)]
+    content: Annotated[Text, BeforeValidator(_join_parts), WithJsonSchema(_TEXT_OR_PARTS)]
 
 
 class Metadata(_Sent):
@@ -136,7 +147,7 @@ class FeedbackRequest(_Exact):
     user: str | None = Field(None, max_length=256)
     token: str | None = Field(None, max_length=100)
     source: str = Field("", pattern=r"^[A-Za-z0-9_.-]{0,32}$")
-    metadata: dict[str, Any] | None = Field(None, max_length=16)
+    metadata: dict[Label, Note] | None = Field(None, max_length=16)
 
     def distinct_reasons(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(self.reasons))
@@ -179,8 +190,10 @@ def explain(errors: list[Any]) -> ApiError:
         return ApiError(
             400, "The body has a field that is not known here; look at its spelling.", code="unknown_field"
         )
-    path = [str(part) for part in error["loc"] if isinstance(part, int) or part in _FIELDS]
-    where = ".".join(path)
+    if error["loc"][0] in ("header", "path"):
+        where = str(error["loc"][1])  # as we call it
+    else:
+        where = ".".join(str(part) for part in error["loc"] if isinstance(part, int) or part in _FIELDS)
     message = (
         f"{where}: {error['msg'][0].lower()}{error['msg'][1:]}."
         if where

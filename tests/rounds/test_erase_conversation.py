@@ -1,5 +1,9 @@
 """One conversation of a person is erased: nothing else of theirs is."""
 
+from pathlib import Path
+
+import httpx
+
 from bb3x_ray.data.lookup import Lookup
 from bb3x_ray.data.tombstones import Tombstones, pending
 from bb3x_ray.data.verify import verify
@@ -7,6 +11,7 @@ from bb3x_ray.rounds import erasure
 from bb3x_ray.schemas.event import ONE_CONVERSATION, Event
 from bb3x_ray.storage import Storage
 from tests.rounds.test_erasure import SECRET, append, decoded, said, storage
+from tests.serve.served import served
 
 __all__ = ["storage"]  # the fixture: two people, two rounds
 AGAIN = SECRET + " again"
@@ -41,3 +46,36 @@ def test_what_comes_back_is_refused_and_what_is_said_there_later_is_not(storage:
     words = [event.text for event in Lookup(storage).of_person("ada")]
     assert "a new word" in words and "elsewhere" in words and SECRET in words and AGAIN not in words
     assert len(Tombstones(storage)) == 1
+
+
+def test_a_conversation_that_its_person_deletes_over_http_leaves_the_disk(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "served"
+    asked = {"user": "ada", "store": True, "max_tokens": 1}
+    with (
+        served(tiny_model, root) as server,
+        httpx.Client(base_url=server.url, trust_env=False, timeout=300) as client,
+    ):
+        first, second = (
+            client.post(
+                "/v1/chat/completions", json={**asked, "messages": [{"role": "user", "content": words}]}
+            )
+            for words in (SECRET, "hello")
+        )
+        who = {"bb3x-user": "ada", "bb3x-proof": second.json()["id"]}
+        held = client.get("/v1/conversations", headers=who).json()["data"]
+        gone = next(one["id"] for one in held if one["messages"][0]["content"] == SECRET)
+        assert client.delete(f"/v1/conversations/{gone}", headers=who).status_code == 202
+        left = client.get("/v1/conversations", headers=who).json()["data"]
+        assert [one["messages"][0]["content"] for one in left] == ["hello"]
+        assert SECRET in decoded(root)
+    erasure.carry_out(Storage(root))
+    assert SECRET not in decoded(root) and "hello" in decoded(root)
+    with (
+        served(tiny_model, root) as server,
+        httpx.Client(base_url=server.url, trust_env=False, timeout=300) as client,
+    ):
+        assert client.get("/v1/conversations", headers=who).json()["data"] == left
+        fetched = client.get(f"/v1/chat/completions/{first.json()['id']}", headers=who)
+        assert fetched.status_code == 404

@@ -61,7 +61,7 @@ class Fuzz:
 
     def __init__(self, server: Served, seed: int) -> None:
         self.chance = random.Random(seed)
-        self.client = httpx.Client(base_url=server.url, trust_env=False, timeout=120)
+        self.client = httpx.Client(base_url=server.url, trust_env=False, timeout=300)
         self.found = Found()
         self.people = [self._person(name) for name in ("ada", "bob")]
         self.acts: list[Callable[[Person, Person], None]] = [
