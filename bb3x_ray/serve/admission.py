@@ -61,6 +61,9 @@ class _Bucket:
         """Seconds until it holds so much, at least 1."""
         return max(1, math.ceil((level - self.level) * 60 / self.per_minute))
 
+    def holds(self, level: float) -> bool:
+        return self.level > level - 1e-6  # who waited as long as told must not be a rounding short
+
 
 @dataclass(slots=True)
 class _Caller:
@@ -91,7 +94,7 @@ class Admission:
         limits, caller = self._limits, self._caller(name)
         if limits.concurrent_requests and caller.under_way >= limits.concurrent_requests:
             raise Refused("concurrent_requests", 1)
-        if limits.requests_per_minute and caller.requests.level < 1:
+        if limits.requests_per_minute and not caller.requests.holds(1):
             raise Refused("requests_per_minute", caller.requests.wait_for(1))
         if limits.tokens_per_minute and caller.tokens.level <= 0:
             raise Refused("tokens_per_minute", caller.tokens.wait_for(1))

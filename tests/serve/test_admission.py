@@ -43,7 +43,7 @@ def test_who_comes_again_when_told_is_let_in() -> None:
     for per_minute in (1, 7, 60, 6000):
         admission = Admission(Limits(per_minute, 0, 0), clock)
         for _ in range(3 * per_minute if per_minute < 100 else 50):
-            while refused := refusal(admission):
+            if refused := refusal(admission):
                 clock.now += refused[1]
                 assert refusal(admission) is None
             clock.now += chance.random()

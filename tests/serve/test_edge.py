@@ -177,11 +177,12 @@ def test_who_stops_reading_is_let_go_and_the_generation_ends(tiny_model: Path) -
         async with room(tiny_model, chat=ChatConfig(max_new_tokens=500), write_seconds=0.05) as r:
             app = r.client._transport.app  # type: ignore[attr-defined]
             sent: list[Any] = []
+            asked = json.dumps({**HELLO, "stream": True, "temperature": 0}).encode()
+            bodies = [asked]
 
             async def receive() -> Any:
-                if not sent:
-                    body = json.dumps({**HELLO, "stream": True, "temperature": 0}).encode()
-                    return {"type": "http.request", "body": body, "more_body": False}
+                if bodies:
+                    return {"type": "http.request", "body": bodies.pop(), "more_body": False}
                 return await asyncio.Event().wait()
 
             async def send(message: Any) -> None:
