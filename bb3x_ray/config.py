@@ -94,6 +94,32 @@ class ServeConfig(Section):
     max_message_chars: int = Field(4000, ge=1)
     max_reply_tokens: int = Field(512, ge=1, description="longest reply that a request may ask for")
     max_body_bytes: int = Field(1_000_000, ge=1000)
+    body_seconds: float = Field(30, gt=0, description="within which a request's body must have come")
+    write_seconds: float = Field(
+        30, gt=0, description="a client that takes nothing of its answer for this long is let go"
+    )
+    requests_per_minute: int = Field(
+        6000, ge=0, description="of one caller (API key, else address) at one replica; 0: no limit"
+    )
+    tokens_per_minute: int = Field(
+        0, ge=0, description="prompt and reply tokens of one caller at one replica; 0: no limit"
+    )
+    concurrent_requests: int = Field(
+        256, ge=0, description="requests of one caller under way at one replica; 0: no limit"
+    )
+    api_keys_env: str = Field(
+        "",
+        description="environment variable with API keys, commas between them; then only who sends one is "
+        "answered (the page sends none). Empty: everybody is",
+    )
+    admin_key_env: str = Field(
+        "",
+        description="environment variable with the key of admin calls (/metrics); empty: only this machine "
+        "may make them",
+    )
+    cors_origins: tuple[str, ...] = Field(
+        (), description="origins of other sites, such as https://example.org, whose pages may call the API"
+    )
 
     @model_validator(mode="after")
     def _openai_says_where(self) -> "ServeConfig":

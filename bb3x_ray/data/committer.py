@@ -48,7 +48,7 @@ from bb3x_ray.data.table import (
 )
 from bb3x_ray.data.tombstones import Request, Tombstones, ask_for_erasure
 from bb3x_ray.schemas.errors import UserError
-from bb3x_ray.schemas.event import EVENT_SCHEMA, Event
+from bb3x_ray.schemas.event import EVENT_SCHEMA, ONE_CONVERSATION, Event
 from bb3x_ray.storage import Storage, fsync_path, read_json, write_atomic, write_json
 
 REJECTS = "rejects"
@@ -111,7 +111,8 @@ class LogTable:
         fresh = [event for event, is_new in zip(events, new, strict=True) if is_new]
         for event in fresh:
             if event.kind == "erasure":
-                ask_for_erasure(self._storage, Request(event.person))
+                only = event.conversation_id if ONE_CONVERSATION in event.reasons else ""
+                ask_for_erasure(self._storage, Request(event.person, conversation=only))
         return self._commit(to_table(fresh, self.head + 1), digests[new])
 
     def append_rows(self, parsed: pa.Table) -> int:

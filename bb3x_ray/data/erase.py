@@ -34,21 +34,25 @@ _REWRITTEN = WriterProperties(
 )
 
 
-def words_of(storage: Storage, person: str) -> set[str]:
-    """Every text in the person's conversations that the table holds: what must not be found anywhere."""
+def words_of(storage: Storage, person: str, conversation: str = "") -> set[str]:
+    """Every text in the person's conversations that the table holds: what must not be found anywhere.
+
+    conversation   only that one, here and below
+    """
     table = open_table(storage)
     if table is None:
         return set()
-    rows = scan(storage, table, ["text", "comment", "correction"], _is_theirs(person))
+    rows = scan(storage, table, ["text", "comment", "correction"], _is_theirs(person, conversation))
     return {text for name in rows.column_names for text in rows[name].to_pylist() if text}
 
 
-def seqs_of(storage: Storage, person: str) -> list[int]:
+def seqs_of(storage: Storage, person: str, conversation: str = "") -> list[int]:
     """commit_seq of the person's rows."""
     table = open_table(storage)
     if table is None:
         return []
-    seqs: list[int] = scan(storage, table, ["commit_seq"], _is_theirs(person))[0].to_pylist()
+    theirs = _is_theirs(person, conversation)
+    seqs: list[int] = scan(storage, table, ["commit_seq"], theirs)[0].to_pylist()
     return seqs
 
 
@@ -61,8 +65,10 @@ def first_rated(storage: Storage, person: str) -> int | None:
     return min(seqs, default=None)
 
 
-def _is_theirs(person: str) -> pc.Expression:
+def _is_theirs(person: str, conversation: str = "") -> pc.Expression:
     """Rows about them, and what they said of messages as a rater."""
+    if conversation:
+        return (ds.field("person") == person) & (ds.field("conversation_id") == conversation)
     return (ds.field("person") == person) | _as_rater(person)
 
 
@@ -70,7 +76,7 @@ def _as_rater(person: str) -> pc.Expression:
     return (ds.field("kind") == "annotation") & (ds.field("author_name") == person)
 
 
-def erase_rows(storage: Storage, person: str) -> int:
+def erase_rows(storage: Storage, person: str, conversation: str = "") -> int:
     """Rows of the person leave the table and its old versions. Returns how many.
 
     Only under the committer's lease: a vacuum without patience removes what another writer has not
@@ -79,7 +85,7 @@ def erase_rows(storage: Storage, person: str) -> int:
     table = open_table(storage)
     if table is None:
         return 0
-    seqs = seqs_of(storage, person)
+    seqs = seqs_of(storage, person, conversation)
     if seqs:
         # By number: Delta's log keeps the words of a predicate.
         table.delete(f"commit_seq IN ({', '.join(map(str, seqs))})", writer_properties=_REWRITTEN)
@@ -109,9 +115,12 @@ def erase_rejects(storage: Storage, names: Iterable[str], words: Iterable[str]) 
 
 @dataclass(frozen=True, slots=True)
 class Theirs:
-    """What rounds hold of a person: the conversations that they took part in, and the messages of these."""
+    """What rounds hold of a person: the conversations that they took part in, and the messages of these.
 
-    person: str
+    person   None where one conversation goes, and nothing else of its person
+    """
+
+    person: str | None
     conversations: frozenset[str]
     messages: frozenset[str]
 
@@ -120,7 +129,7 @@ class Theirs:
         part in go whole, whoever began them; of those of others goes what they said of a reply."""
         mask = pa.array(np.zeros(len(rows), dtype=bool))
         names = rows.column_names
-        if "person" in names:
+        if "person" in names and self.person is not None:
             mask = pc.or_(mask, pc.fill_null(pc.equal(rows["person"], self.person), False))
         if "conversation_id" in names:
             mask = pc.or_(mask, pc.is_in(rows["conversation_id"], pa.array(self.conversations, pa.string())))
@@ -131,7 +140,7 @@ class Theirs:
         kept = rows.filter(pc.invert(mask))
         gone = len(rows) - len(kept)
         for column, who in _REMARKS.items():
-            if column in names:
+            if column in names and self.person is not None:
                 kept, remarks = self._without_remarks(kept, column, who)
                 gone += remarks
         return kept, gone
@@ -162,8 +171,8 @@ _REMARKS = {"feedback": "person", "annotations": "rater"}
 _NAMING = ("person", "conversation_id", "row_id", *_REMARKS)
 
 
-def theirs_in(slices: Iterable[Path], person: str) -> Theirs:
-    """What slices say of a person."""
+def theirs_in(slices: Iterable[Path], person: str, conversation: str = "") -> Theirs:
+    """What slices say of a person, or of one conversation of theirs."""
     conversations, messages = set[str](), set[str]()
     fields = [f"messages.list.element.{name}" for name in ("author_kind", "author_name", "message_id")]
     for path in slices:
@@ -171,9 +180,11 @@ def theirs_in(slices: Iterable[Path], person: str) -> Theirs:
             for group in range(file.num_row_groups):
                 rows = file.read_row_group(group, ["conversation_id", "person", *fields])
                 mine = rows.filter(_takes_part(rows, person))
+                if conversation:
+                    mine = mine.filter(pc.equal(mine["conversation_id"], conversation))
                 conversations.update(mine["conversation_id"].to_pylist())
                 messages.update(pc.struct_field(pc.list_flatten(mine["messages"]), "message_id").to_pylist())
-    return Theirs(person, frozenset(conversations), frozenset(messages))
+    return Theirs(None if conversation else person, frozenset(conversations), frozenset(messages))
 
 
 def _takes_part(rows: pa.Table, person: str) -> pa.Array:

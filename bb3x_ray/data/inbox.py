@@ -7,7 +7,7 @@ Both lie under one root: a folder (of this machine, or on a shared volume) or an
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -54,6 +54,12 @@ class Inbox(Protocol):
 
     def read(self, names: Sequence[str]) -> list[bytes]:
         """Contents of segments that wait."""
+
+    def unarchived(self, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+        """(name, contents) of what is being written, whole lines only, then of what waits and is `wanted`.
+
+        What is archived meanwhile is left out: it is in the table. What is sealed meanwhile may come twice.
+        """
 
     def archive(self, names: Sequence[str]) -> None:
         """Move segments that were committed into the archive. Does the rest when it is called again."""
@@ -105,6 +111,15 @@ class FolderInbox:
     def read(self, names: Sequence[str]) -> list[bytes]:
         return [(self._inbox / name).read_bytes() for name in names]
 
+    def unarchived(self, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+        for segment in self.being_written():
+            path = self._inbox / segment.name
+            data = _read_if_there(path) or _read_if_there(path.with_suffix(SEALED))
+            yield segment.name, data[: data.rfind(b"\n") + 1]
+        for segment in self.waiting():
+            if wanted(segment.name):
+                yield segment.name, _read_if_there(self._inbox / segment.name)
+
     def archive(self, names: Sequence[str]) -> None:
         for name in names:
             segment, folder = self._inbox / name, self._archive / name[:8]
@@ -124,6 +139,13 @@ class FolderInbox:
         paths = [self._inbox / segment.name for segment in self.waiting()]
         paths += [self._archive / segment.name for segment in self.archived()]
         return sum(rewrite_lines(path, keep) for path in paths)
+
+
+def _read_if_there(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""  # sealed, or archived, meanwhile
 
 
 def kept_lines(data: bytes, keep: Callable[[bytes], bool]) -> tuple[bytes, int]:

@@ -7,7 +7,7 @@ are: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -103,6 +103,11 @@ class ObjectInbox:
     def read(self, names: Sequence[str]) -> list[bytes]:
         return self._get([f"{INBOX}/{name}" for name in names])
 
+    def unarchived(self, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+        names = [segment.name for segment in self.waiting() if wanted(segment.name)]
+        with ThreadPoolExecutor(_READERS) as readers:
+            yield from zip(names, readers.map(self._get_if_there, names), strict=True)
+
     def archive(self, names: Sequence[str]) -> None:
         """Many small objects become one of the archive; they go when that one is there."""
         if not names:
@@ -143,6 +148,12 @@ class ObjectInbox:
     def _get(self, paths: Sequence[str]) -> list[bytes]:
         with ThreadPoolExecutor(_READERS) as readers:
             return list(readers.map(lambda path: bytes(obstore.get(self._store, path).bytes()), paths))
+
+    def _get_if_there(self, name: str) -> bytes:
+        try:
+            return bytes(obstore.get(self._store, f"{INBOX}/{name}").bytes())
+        except FileNotFoundError:
+            return b""  # archived meanwhile
 
     def _is_there(self, path: str) -> bool:
         try:

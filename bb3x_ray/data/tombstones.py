@@ -2,6 +2,8 @@
 
     tombstones/<digest>.json
 
+Or of one conversation of theirs, where no more than that was asked for.
+
 What they said up to that time is refused should it come back (the same file ingested again, a segment of a
 replica that was cut off). What they say later is theirs to say anew.
 """
@@ -25,12 +27,13 @@ FOLDER, _PENDING = "tombstones", "tombstones/pending"
 @dataclass(frozen=True, slots=True)
 class Tombstone:
     """
-    person    digest of the pseudonym
+    person    digest of the pseudonym, or of pseudonym and conversation
     at        microseconds since 1970, when it was carried out: what was said until then is refused
     done      False while an erasure is under way; whoever finds it so brings it to its end
     removed   place -> how many entries were taken out of it
     seqs      commit_seq ranges [first, last] that the table no longer holds
     models    versions whose lineage touched the person
+    of_conversation   whether one conversation went, and not all that is the person's
     """
 
     person: str
@@ -39,6 +42,7 @@ class Tombstone:
     removed: dict[str, int] = field(default_factory=dict)
     seqs: list[list[int]] = field(default_factory=list)
     models: list[str] = field(default_factory=list)
+    of_conversation: bool = False
 
 
 class Tombstones:
@@ -49,12 +53,14 @@ class Tombstones:
         paths = sorted(storage.path(FOLDER).glob("*.json"))
         self._stones = {stone.person: stone for stone in map(_read, paths)}
 
-    def of(self, person: str) -> Tombstone | None:
-        return self._stones.get(digest(person))
+    def of(self, person: str, conversation: str = "") -> Tombstone | None:
+        return self._stones.get(digest(person, conversation))
 
     def covers(self, event: Event) -> bool:
-        """Whether this was said before its person was erased."""
-        stones = [self.of(one) for one in _about(event)] if self._stones else []
+        """Whether this was said before its person, or its conversation, was erased."""
+        if not self._stones:
+            return False
+        stones = [self.of(one, about) for one in _about(event) for about in ("", event.conversation_id)]
         return any(stone is not None and event.at <= stone.at for stone in stones)
 
     def cover_rows(self, rows: pa.Table) -> np.ndarray:
@@ -69,7 +75,23 @@ class Tombstones:
                 if stone is not None:
                     theirs = pc.and_(pc.equal(column, person), pc.less_equal(rows["at"], stone.at))
                     covered |= pc.fill_null(theirs, False).to_numpy(zero_copy_only=False)
+        if any(stone.of_conversation for stone in self._stones.values()):
+            covered |= self._cover_conversations(rows)
         return covered
+
+    def _cover_conversations(self, rows: pa.Table) -> np.ndarray:
+        talks = zip(
+            rows["person"].to_pylist(),
+            rows["conversation_id"].to_pylist(),
+            rows["at"].to_pylist(),
+            strict=True,
+        )
+        until = {
+            pair: stone.at
+            for pair in set(zip(rows["person"].to_pylist(), rows["conversation_id"].to_pylist(), strict=True))
+            if (stone := self.of(pair[0] or "", pair[1] or "")) is not None
+        }
+        return np.array([at <= until.get((person, talk), at - 1) for person, talk, at in talks], dtype=bool)
 
     def covers_line(self, line: bytes) -> bool:
         """The same of an event as a segment's line; a line that is no event is not covered."""
@@ -94,8 +116,15 @@ def _about(event: Event) -> list[str]:
     return [event.person, *([event.author_name or ""] if event.kind == "annotation" else [])]
 
 
-def digest(person: str) -> str:
-    return hashlib.sha256(b"bb3x-tombstone\0" + person.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+def digest(person: str, conversation: str = "") -> str:
+    subject = f"{person}\0{conversation}" if conversation else person
+    return hashlib.sha256(b"bb3x-tombstone\0" + subject.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def stone_of(storage: Storage, person: str, conversation: str = "") -> Tombstone | None:
+    """The one of a person, or of a conversation, without reading the others."""
+    path = storage.path(FOLDER, f"{digest(person, conversation)}.json")
+    return _read(path) if path.is_file() else None
 
 
 def _read(path: Any) -> Tombstone:
@@ -104,24 +133,33 @@ def _read(path: Any) -> Tombstone:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """`names`: what else a damaged line may call the person by."""
+    """`names`: what else a damaged line may call the person by. `conversation`: only that one goes."""
 
     person: str
     names: tuple[str, ...] = ()
+    conversation: str = ""
+
+    @property
+    def digest(self) -> str:
+        return digest(self.person, self.conversation)
 
 
 def ask_for_erasure(storage: Storage, request: Request) -> None:
     """Durable when it returns; carried out by the next command that looks."""
-    write_json(storage.path(_PENDING, f"{digest(request.person)}.json"), asdict(request))
+    write_json(storage.path(_PENDING, f"{request.digest}.json"), asdict(request))
+
+
+def is_pending(storage: Storage, person: str, conversation: str = "") -> bool:
+    return storage.path(_PENDING, f"{digest(person, conversation)}.json").is_file()
 
 
 def pending(storage: Storage) -> Iterator[Request]:
     """Every request that was not carried out yet."""
     for path in sorted(storage.path(_PENDING).glob("*.json")):
         asked = read_json(path)
-        yield Request(asked["person"], tuple(asked["names"]))
+        yield Request(asked["person"], tuple(asked["names"]), asked.get("conversation", ""))
 
 
-def withdraw(storage: Storage, person: str) -> None:
+def withdraw(storage: Storage, request: Request) -> None:
     """The request was carried out: the name goes too."""
-    storage.path(_PENDING, f"{digest(person)}.json").unlink(missing_ok=True)
+    storage.path(_PENDING, f"{request.digest}.json").unlink(missing_ok=True)

@@ -76,7 +76,7 @@ def _with_adapters(base: Any, files: WeightFiles) -> Any:
     if not _only_linear(base, files):
         return None
     tensors = {id(tensor): tensor for tensor in (*base.parameters(), *base.buffers())}
-    model = copy.deepcopy(base, memo=cast(dict[int, Any], tensors))  # the tree of layers, not the tensors
+    model = copy.deepcopy(base, memo=tensors)  # the tree of layers, not the tensors
     for name, layer in list(model.named_modules()):
         if isinstance(layer, AdaptedLinear):
             _put(model, name, layer.linear)

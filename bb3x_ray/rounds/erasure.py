@@ -23,7 +23,6 @@ from bb3x_ray.data.tombstones import (
     Tombstone,
     Tombstones,
     ask_for_erasure,
-    digest,
     pending,
     withdraw,
 )
@@ -134,31 +133,32 @@ def carry_out(storage: Storage, inbox: Inbox | None = None, wait_seconds: float 
     done = []
     for request in requests:
         done.append(_erase(storage, inbox, request))
-        withdraw(storage, request.person)
+        withdraw(storage, request)
     return done
 
 
 def _erase(storage: Storage, inbox: Inbox | None, request: Request) -> Tombstone:
-    person, now = request.person, time.time_ns() // 1000
+    person, only, now = request.person, request.conversation, time.time_ns() // 1000
     stones = Tombstones(storage)
-    before = stones.of(person) or Tombstone(digest(person), now)
+    before = stones.of(person, only) or Tombstone(request.digest, now, of_conversation=bool(only))
     because = f"erasure {before.person}"
-    rounds = list(_rounds_with(storage, person))
+    rounds = list(_rounds_with(storage, person, only))
     stone = replace(before, at=now, done=False)
-    stone = replace(stone, models=sorted({*before.models, *_touched(storage, person, rounds)}))
+    stone = replace(stone, models=sorted({*before.models, *_touched(storage, person, only, rounds)}))
     stones.put(stone)  # from here on nothing of theirs comes in any more
     with committing(storage):
-        words = erase.words_of(storage, person)
+        words = erase.words_of(storage, person, only)
         removed = {"segments": erase.erase_lines(inboxes(storage, inbox), stones)}
-        removed["rejects"] = erase.erase_rejects(storage, [person, *request.names], words)
-        seqs = erase.seqs_of(storage, person)
+        names = [only] if only else [person, *request.names]
+        removed["rejects"] = erase.erase_rejects(storage, names, words)
+        seqs = erase.seqs_of(storage, person, only)
         stone = replace(stone, seqs=erase.joined(stone.seqs, seqs))
         stones.put(stone)  # before the rows go: a gap that nobody explains would be a damage
-        removed["interactions"] = erase.erase_rows(storage, person)
+        removed["interactions"] = erase.erase_rows(storage, person, only)
     if storage.path(MEMORY).is_dir():
         # A turn under way would remember them again: the store keeps the time, and refuses what came before.
-        removed["memories"] = Memories(storage.path(MEMORY)).forget(person)
-    removed["rounds"] = _erase_from_rounds(storage, person, because)
+        removed["memories"] = Memories(storage.path(MEMORY)).forget(person, conversation=only or None)
+    removed["rounds"] = _erase_from_rounds(storage, person, only, because)
     _drop_unfinished(storage)
     for name in rounds:
         _restart(storage, name)
@@ -172,26 +172,29 @@ def _slices(storage: Storage) -> list[Path]:
     return sorted(storage.path("rounds").glob("*/collect/conversations.parquet"))
 
 
-def _rounds_with(storage: Storage, person: str) -> Iterator[str]:
-    """Rounds that learned from a conversation in which the person took part."""
+def _rounds_with(storage: Storage, person: str, only: str) -> Iterator[str]:
+    """Rounds that learned from a conversation in which the person took part, or from the one that goes."""
     for path in _slices(storage):
-        if erase.theirs_in([path], person).conversations:
+        if erase.theirs_in([path], person, only).conversations:
             yield f"rounds/{path.parent.parent.name}"
 
 
-def _touched(storage: Storage, person: str, rounds: list[str]) -> set[str]:
+def _touched(storage: Storage, person: str, only: str, rounds: list[str]) -> set[str]:
     """Versions that learned from the person's talk, from what they said of others', or from such a version.
+
+    only   the one conversation that goes: what they said of others' does not count then
 
     A reward model learns from all slices up to its round, so every later candidate is touched too.
     """
     models, rewards = (Registry(storage, kind) for kind in ("models", "rewards"))
-    said = min(erase.seqs_of(storage, person), default=None)
-    first = _first_round(storage, person, rounds)
+    said = min(erase.seqs_of(storage, person, only), default=None)
+    rated = None if only else erase.first_rated(storage, person)
+    first = _first_round(storage, rated, rounds)
     touched = set[str]()
     for version in rewards.versions():
         if _saw(rewards.lineage(version), first, said):
             touched.add(f"rewards/{version}")
-    touched |= {f"judges/{version}" for version in _judges_that_saw(storage, person, first)}
+    touched |= {f"judges/{version}" for version in _judges_that_saw(storage, person, rated, first)}
     for version in models.versions():  # a parent has the lower number
         lineage = models.lineage(version)
         learned = first is not None and lineage.get("round", 0) >= first
@@ -209,10 +212,9 @@ def _saw(reward: dict[str, Any], first: int | None, said: int | None) -> bool:
     return said is not None and reward.get("upto_seq", said) >= said
 
 
-def _first_round(storage: Storage, person: str, rounds: list[str]) -> int | None:
-    """The first one that had their talk, or what they said of others' talk as a rater."""
+def _first_round(storage: Storage, rated: int | None, rounds: list[str]) -> int | None:
+    """The first one that had their talk, or what they said of others' talk, which row `rated` begins."""
     numbers = [_number(name) for name in rounds]
-    rated = erase.first_rated(storage, person)
     if rated is not None:
         manifests = (path.parent / MANIFEST for path in _slices(storage))
         numbers += [
@@ -225,12 +227,12 @@ def _number(round_: str) -> int:
     return int(round_.rpartition("/")[2])
 
 
-def _judges_that_saw(storage: Storage, person: str, first: int | None) -> Iterator[str]:
+def _judges_that_saw(storage: Storage, person: str, rated: int | None, first: int | None) -> Iterator[str]:
     """A judge learns from the thumbs of its own people and from what raters said of their talk, in the round
     that first has a verdict of it. One of simulated people learns from nobody."""
     judges = Registry(storage, "judges")
     in_its_part = part_of(person, seed=0) == "judge"  # as in judging.py, which imports far too much for here
-    if first is None or not (in_its_part or erase.first_rated(storage, person) is not None):
+    if first is None or not (in_its_part or rated is not None):
         return
     used = [
         (_number(path.parent.parent.name), read_json(path).get("judge_version"))
@@ -250,9 +252,10 @@ def _drop_unfinished(storage: Storage) -> None:
         shutil.rmtree(parts)
 
 
-def _erase_from_rounds(storage: Storage, person: str, because: str) -> int:
-    """Slices, scores, training sets, answers: everything published under rounds/ that names the person."""
-    theirs = erase.theirs_in(_slices(storage), person)
+def _erase_from_rounds(storage: Storage, person: str, only: str, because: str) -> int:
+    """Slices, scores, training sets, answers: everything published under rounds/ that names the person, or
+    the conversation that goes."""
+    theirs = erase.theirs_in(_slices(storage), person, only)
     removed = 0
     # Slices last: a repeated erasure finds in them which conversations it is about.
     manifests = sorted(storage.path("rounds").rglob(MANIFEST), key=lambda path: path.parent.name == "collect")
@@ -262,20 +265,18 @@ def _erase_from_rounds(storage: Storage, person: str, because: str) -> int:
             if file.endswith(".parquet"):
                 removed += erase.erase_from_table_file(storage, name, file, theirs, because)
             elif file.endswith(".json"):
-                removed += _erase_from_json(storage, name, file, person, theirs.conversations, because)
+                removed += _erase_from_json(storage, name, file, theirs, because)
     for path in storage.path("rounds").glob("*/talk.json"):
-        kept, gone = pruned(read_json(path), person, theirs.conversations)
+        kept, gone = pruned(read_json(path), theirs.person, theirs.conversations)
         if gone:
             write_json(path, kept)
             removed += gone
     return removed
 
 
-def _erase_from_json(
-    storage: Storage, name: str, file: str, person: str, conversations: Collection[str], because: str
-) -> int:
+def _erase_from_json(storage: Storage, name: str, file: str, theirs: erase.Theirs, because: str) -> int:
     def rewrite(old: Path, new: Path) -> int:
-        kept, gone = pruned(read_json(old), person, conversations)
+        kept, gone = pruned(read_json(old), theirs.person, theirs.conversations)
         if gone:
             write_json(new, kept)
         return gone
@@ -283,8 +284,10 @@ def _erase_from_json(
     return storage.redact(name, file, rewrite, because)
 
 
-def pruned(value: Any, person: str, conversations: Collection[str]) -> tuple[Any, int]:
+def pruned(value: Any, person: str | None, conversations: Collection[str]) -> tuple[Any, int]:
     """A JSON value without what names the person or one of their conversations, and how much that was.
+
+    person   None where it is about the conversations alone
 
     Objects of theirs leave lists, their names leave lists of names and the keys of objects.
     """
@@ -299,13 +302,14 @@ def pruned(value: Any, person: str, conversations: Collection[str]) -> tuple[Any
     return value, 0
 
 
-def _is_theirs(value: Any, person: str, conversations: Collection[str]) -> bool:
+def _is_theirs(value: Any, person: str | None, conversations: Collection[str]) -> bool:
     if isinstance(value, dict):
-        return value.get("person") == person or value.get("conversation_id") in conversations
+        named = person is not None and value.get("person") == person
+        return named or value.get("conversation_id") in conversations
     return _names(value, person, conversations)
 
 
-def _names(value: Any, person: str, conversations: Collection[str]) -> bool:
+def _names(value: Any, person: str | None, conversations: Collection[str]) -> bool:
     return isinstance(value, str) and (value == person or value in conversations)
 
 

@@ -15,9 +15,12 @@ import ray
 
 from bb3x_ray.config import Config, LogConfig, RayConfig
 from bb3x_ray.data.inbox import EventWriter, open_inbox
+from bb3x_ray.data.lookup import Lookup
 from bb3x_ray.registry import Registry
 from bb3x_ray.rounds.server_key import server_key
 from bb3x_ray.rounds.turn_parts import prepare_parts
+from bb3x_ray.schemas.event import Event
+from bb3x_ray.serve.admission import Access
 from bb3x_ray.serve.on_ray import ServerHandle, Wiring, start
 from bb3x_ray.storage import Storage
 
@@ -119,6 +122,20 @@ class OpenLog:
         return inbox.writer(replica, self._config.seal_seconds, self._config.seal_bytes)
 
 
+class EventsOf:
+    """person -> their events in the log; looks into it from the first question on."""
+
+    def __init__(self, root: Path, config: LogConfig) -> None:
+        self._root, self._address = root, config.root
+        self._lookup: Lookup | None = None
+
+    def __call__(self, person: str) -> list[Event]:
+        if self._lookup is None:
+            inbox = open_inbox(self._address) if self._address else None
+            self._lookup = Lookup(Storage(self._root), inbox)
+        return self._lookup.of_person(person)
+
+
 def start_server(
     storage: Storage, config: Config, say: Callable[[str], None] = lambda line: None
 ) -> ServerHandle:
@@ -129,5 +146,7 @@ def start_server(
         OpenLog(storage.root, config.log),
         server_key(storage),
         prepare_parts(storage, config, say),
+        EventsOf(storage.root, config.log),
+        Access.of(config.serve),
     )
     return start(wiring, config.serve, config.chat, config.model)

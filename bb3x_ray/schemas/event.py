@@ -13,6 +13,8 @@ EventKind = Literal["message", "feedback", "annotation", "consent", "erasure"]
 
 # What a consent event is about that is about no single conversation.
 EVERYTHING = "*"
+# The `reasons` of an erasure that is about its conversation only; without it, it is about its person.
+ONE_CONVERSATION = "conversation"
 # Among the `reasons` of a person's message: it answers "what went wrong?" (see Message.is_feedback).
 IS_FEEDBACK = "is_feedback"
 KINDS: tuple[EventKind, ...] = get_args(EventKind)
@@ -29,7 +31,8 @@ class Event:
     person        pseudonym of the person of this conversation (who talked, or who pressed the thumb)
     author_*      see `schemas.conversation.Author`; of an annotation of a message, its rater
     rating        1, -1 or None (taken back) for feedback; 1 to 5 of a whole conversation for annotation
-    reasons       of a feedback; the one label of a message's annotation; of a message IS_FEEDBACK or nothing
+    reasons       of a feedback; the one label of a message's annotation; of a message IS_FEEDBACK or nothing;
+                  of an erasure ONE_CONVERSATION or nothing
     comment       of a feedback: what went wrong, in words
     correction    of a feedback: what the bot should have said
     weight        of a message's annotation: see `schemas.conversation.Annotation`; None is 1

@@ -1,36 +1,42 @@
-"""The HTTP app: chat completions in OpenAI's shape, feedback, models, health, and the page.
+"""The HTTP app: routes of the API, what stands around them, and the page.
 
-POST /v1/chat/completions   POST /v1/feedback   GET /v1/models   GET /health   GET /   GET /page/*
+Metered (counts) → CORS, if any origin is named → Edge (size, time, headers) → Admit (keys, limits) → routes
 """
 
-import json
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
-from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
+from bb3x_ray import __version__
 from bb3x_ray.config import ChatConfig, ServeConfig
-from bb3x_ray.serve.edge import Edge
-from bb3x_ray.serve.engines.protocol import Busy, Engine, EngineFailed, PromptRefused
-from bb3x_ray.serve.protocol import (
-    CHAMPION,
-    ApiError,
-    ChatRequest,
-    ConsentRequest,
-    ErasureRequest,
-    FeedbackRequest,
-    error_body,
-    explain,
-)
+from bb3x_ray.serve.admission import Access, Admission, Limits
+from bb3x_ray.serve.api_about import about_routes
+from bb3x_ray.serve.api_completions import completion_routes
+from bb3x_ray.serve.api_feedback import feedback_routes
+from bb3x_ray.serve.api_people import people_routes
+from bb3x_ray.serve.completion_ids import Signer
+from bb3x_ray.serve.durable import AppendEvents, EventsOf, nothing
+from bb3x_ray.serve.edge import Admit, Edge
+from bb3x_ray.serve.engines.protocol import Engine
+from bb3x_ray.serve.failures import add_failures
+from bb3x_ray.serve.feedback import FeedbackDesk
+from bb3x_ray.serve.meters import Metered, Meters
+from bb3x_ray.serve.people import People
 from bb3x_ray.serve.reply import Parts
-from bb3x_ray.serve.turn import AppendEvents, Chat, ChatTurn
+from bb3x_ray.serve.turn import Chat
 
 PAGE = Path(__file__).parent / "page"
+_ASKS = ("Authorization", "Content-Type", "Idempotency-Key", "bb3x-user", "bb3x-proof")
+
+
+def no_candidate() -> str | None:
+    return None
 
 
 def create_app(
@@ -40,73 +46,59 @@ def create_app(
     chat_config: ChatConfig,
     serve_config: ServeConfig,
     parts: Parts | None = None,
+    *,
+    events_of: EventsOf = nothing,
+    access: Access | None = None,
+    candidate: Callable[[], str | None] = no_candidate,
+    replica: str = "0",
 ) -> FastAPI:
     """The app around an engine and a log.
 
     append_events   writes a list of events durably or raises; called from threads, many at once
     key             at least 16 secret bytes that all replicas share and keep over restarts
     parts           what a turn has beside: safety, modules, memories
+    events_of       person -> their events in the log; called from threads
+    candidate       the version that answers a part of the conversations, or None
+    replica         what tells this replica's metrics from the others'
     """
-    app = FastAPI(title="bb3x-ray", docs_url=None, redoc_url=None)
-    app.add_middleware(Edge, max_body_bytes=serve_config.max_body_bytes)
+    app = FastAPI(title="bb3x-ray", version=__version__, docs_url=None, redoc_url=None)
+    meters, admission = Meters(replica), Admission(Limits.of(serve_config))
+    _add_layers(app, serve_config, meters, admission, access or Access())
+    parts = parts or Parts()
     chat = Chat(engine, append_events, key, chat_config, serve_config, parts)
-    _add_api(app, chat)
+    signer = Signer(key)
+    people = People(signer, append_events, events_of, parts.memories)
+    desk = FeedbackDesk(signer, append_events, events_of, chat.is_unfinished)
+    app.include_router(completion_routes(chat, people, signer, meters, admission))
+    app.include_router(feedback_routes(desk, meters))
+    app.include_router(people_routes(people, parts.memories))
+    app.include_router(about_routes(engine, meters, candidate))
     _add_page(app)
-    _add_errors(app)
+    add_failures(app)
+    _tell_truly(app)
     return app
 
 
-def _add_api(app: FastAPI, chat: Chat) -> None:
-    @app.post("/v1/chat/completions")
-    async def complete(request: ChatRequest) -> Response:
-        turn = chat.begin(request)
-        pieces = turn.deltas()
-        try:
-            # The first piece is taken before the answer begins, so that a failure still gets its own status.
-            first = await anext(pieces, "")
-            if request.stream:
-                usage = bool(request.stream_options and request.stream_options.include_usage)
-                return StreamingResponse(
-                    _sse(chat, turn, first, pieces, usage), media_type="text/event-stream"
-                )
-            async for _ in pieces:
-                pass
-            await chat.finish(turn)
-        except BaseException:
-            turn.stream.cancel()  # also when the client went away
-            raise
-        return JSONResponse(_completion(turn))
-
-    @app.post("/v1/feedback")
-    async def feedback(request: FeedbackRequest) -> dict[str, Any]:
-        event_id = await chat.feedback(request)
-        return {
-            "id": event_id,
-            "object": "feedback",
-            "completion_id": request.completion_id,
-            "rating": request.rating,
-            "reasons": list(request.checked_reasons()),
-        }
-
-    @app.post("/v1/consent")
-    async def consent(request: ConsentRequest) -> dict[str, Any]:
-        event_id = await chat.consent(request)
-        return {"id": event_id, "object": "consent", "store": request.store, "scope": request.scope}
-
-    @app.post("/v1/erasure", status_code=202)
-    async def erasure(request: ErasureRequest) -> dict[str, Any]:
-        return {"id": await chat.ask_for_erasure(request), "object": "erasure", "status": "accepted"}
-
-    @app.get("/v1/models")
-    async def models() -> dict[str, Any]:
-        names = [CHAMPION, *chat.engine.versions]
-        return {"object": "list", "champion": chat.engine.version, "data": [_model(name) for name in names]}
-
-    @app.get("/health")
-    async def health() -> Response:
-        alive = chat.engine.alive
-        body = {"status": "ok" if alive else "failed", "model_version": chat.engine.version}
-        return JSONResponse(body, 200 if alive else 503)
+def _add_layers(
+    app: FastAPI, config: ServeConfig, meters: Meters, admission: Admission, access: Access
+) -> None:
+    """The innermost first."""
+    app.add_middleware(Admit, admission=admission, access=access)
+    app.add_middleware(
+        Edge,
+        max_body_bytes=config.max_body_bytes,
+        body_seconds=config.body_seconds,
+        write_seconds=config.write_seconds,
+    )
+    if config.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(config.cors_origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=list(_ASKS),
+            expose_headers=["Retry-After"],
+        )
+    app.add_middleware(Metered, meters=meters)
 
 
 def _add_page(app: FastAPI) -> None:
@@ -117,110 +109,17 @@ def _add_page(app: FastAPI) -> None:
     app.mount("/page", StaticFiles(directory=PAGE))
 
 
-def _add_errors(app: FastAPI) -> None:
-    @app.exception_handler(ApiError)
-    async def api_error(_: Request, error: ApiError) -> JSONResponse:
-        return JSONResponse(error.body, error.status, headers=error.headers)
+def _tell_truly(app: FastAPI) -> None:
+    """The OpenAPI document without the answer 422, which FastAPI writes into it and we never give."""
 
-    @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        ours = explain(list(error.errors()))
-        return JSONResponse(ours.body, ours.status)
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
+            for path in app.openapi_schema["paths"].values():
+                for operation in path.values():
+                    operation["responses"].pop("422", None)
+            for unused in ("HTTPValidationError", "ValidationError"):
+                app.openapi_schema["components"]["schemas"].pop(unused, None)
+        return app.openapi_schema
 
-    @app.exception_handler(Busy)
-    async def busy(_: Request, error: Busy) -> JSONResponse:
-        body = error_body(
-            "Too many people are talking to the server; try again shortly.", "rate_limit_error", None, "busy"
-        )
-        return JSONResponse(body, 429, headers={"Retry-After": str(error.retry_after_s)})
-
-    @app.exception_handler(PromptRefused)
-    async def refused(_: Request, error: PromptRefused) -> JSONResponse:
-        message = "messages: the system prompt is too long for the model's context."
-        return JSONResponse(
-            error_body(message, "invalid_request_error", "messages", "context_length_exceeded"), 400
-        )
-
-    @app.exception_handler(EngineFailed)
-    async def failed(_: Request, error: EngineFailed) -> JSONResponse:
-        return JSONResponse(_failure(error), 500)
-
-    @app.exception_handler(HTTPException)
-    async def http_error(_: Request, error: HTTPException) -> JSONResponse:
-        words = {
-            404: "No such path.",
-            405: "This path does not take that method.",
-            413: "The body is too large.",
-        }
-        message = words.get(error.status_code, "The request cannot be answered.")
-        return JSONResponse(
-            error_body(message, "invalid_request_error"), error.status_code, headers=error.headers
-        )
-
-    @app.exception_handler(Exception)
-    async def unexpected(_: Request, error: Exception) -> JSONResponse:
-        return JSONResponse(_failure(error), 500)
-
-
-def _failure(error: Exception) -> dict[str, Any]:
-    if isinstance(error, ApiError):
-        return error.body
-    code = "model_failed" if isinstance(error, EngineFailed) else "internal_error"
-    return error_body("The server failed to answer; please try again.", "server_error", None, code)
-
-
-def _model(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "bb3x-ray"}
-
-
-def _head(turn: ChatTurn, kind: str) -> dict[str, Any]:
-    version = turn.stream.version
-    return {
-        "id": turn.completion.completion_id,
-        "object": kind,
-        "created": turn.began_us // 1_000_000,
-        "model": version,
-        "model_version": version,
-    }
-
-
-def _completion(turn: ChatTurn) -> dict[str, Any]:
-    message = {"role": "assistant", "content": turn.reply}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": turn.finish_reason}
-    return {**_head(turn, "chat.completion"), "choices": [choice], "usage": turn.usage(), **turn.about()}
-
-
-async def _sse(
-    chat: Chat, turn: ChatTurn, first: str, pieces: AsyncIterator[str], usage: bool
-) -> AsyncIterator[bytes]:
-    """Server-sent events. The chunk with the finish reason comes when the turn is durable, not before."""
-    try:
-        yield _chunk(turn, {"role": "assistant", "content": ""})
-        if first:
-            yield _chunk(turn, {"content": first})
-        async for piece in pieces:
-            if piece:
-                yield _chunk(turn, {"content": piece})
-        await chat.finish(turn)
-        yield _chunk(turn, {}, turn.finish_reason, turn.about())
-        if usage:
-            yield _data({**_head(turn, "chat.completion.chunk"), "choices": [], "usage": turn.usage()})
-        yield b"data: [DONE]\n\n"
-    except (EngineFailed, ApiError) as error:
-        yield _data(_failure(error))  # the status was sent long ago: no finish reason and no [DONE] say it
-    finally:
-        turn.stream.cancel()  # does nothing to a finished one; a client that went away stops its generation
-
-
-def _chunk(
-    turn: ChatTurn,
-    delta: dict[str, str],
-    finish_reason: str | None = None,
-    about: dict[str, Any] | None = None,
-) -> bytes:
-    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-    return _data({**_head(turn, "chat.completion.chunk"), "choices": [choice], **(about or {})})
-
-
-def _data(value: dict[str, Any]) -> bytes:
-    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n".encode()
+    app.openapi = document  # type: ignore[method-assign]

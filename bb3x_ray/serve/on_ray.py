@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import get_native_id
 from typing import Any, Protocol
@@ -26,7 +26,9 @@ from ray.serve.handle import DeploymentHandle
 from bb3x_ray.config import ChatConfig, ModelConfig, ServeConfig
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.event import Event
+from bb3x_ray.serve.admission import Access
 from bb3x_ray.serve.app import create_app
+from bb3x_ray.serve.durable import EventsOf, nothing
 from bb3x_ray.serve.engines.choose import open_engine
 from bb3x_ray.serve.engines.protocol import Busy, Engine
 from bb3x_ray.serve.reply import Parts
@@ -54,6 +56,8 @@ class Wiring:
     open_log     replica id -> that replica's own log
     key          at least 16 secret bytes, the same after a restart
     open_parts   what a turn has beside, opened in the replica: safety, memories, modules
+    events_of    person -> their events in the log, also those of other replicas
+    access       whose keys are let in
     """
 
     find_model: Callable[[str | None], tuple[str, Path]]
@@ -61,6 +65,8 @@ class Wiring:
     open_log: Callable[[str], EventLog]
     key: bytes
     open_parts: Callable[[], Parts] = Parts
+    events_of: EventsOf = nothing
+    access: Access = field(default_factory=Access)
 
 
 class ChatServer:
@@ -84,7 +90,15 @@ class ChatServer:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_app(
-            self._engine, self._log.append, self._wiring.key, self._chat, self._serve_config, self._parts
+            self._engine,
+            self._log.append,
+            self._wiring.key,
+            self._chat,
+            self._serve_config,
+            self._parts,
+            events_of=self._wiring.events_of,
+            access=self._wiring.access,
+            replica=serve.get_replica_context().replica_tag,
         )
 
     async def swap(self, version: str) -> tuple[str, str]:

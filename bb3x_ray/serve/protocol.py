@@ -5,7 +5,7 @@ Unknown fields are ignored, as clients send many. No answer ever repeats what wa
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from bb3x_ray.schemas.conversation import REASONS
@@ -64,12 +64,38 @@ def _whole_characters(text: str) -> str:
     return text
 
 
+def _known_reasons(reasons: list[str]) -> list[str]:
+    if any(reason not in REASONS for reason in reasons):
+        raise PydanticCustomError("reasons", f"choose from {', '.join(REASONS)}")
+    return reasons
+
+
 Text = Annotated[str, AfterValidator(_whole_characters)]
+# As OpenAI limits metadata.
+Label = Annotated[Text, Field(max_length=64)]
+Note = Annotated[Text, Field(max_length=512)]
+_MOST_REASONS = len(REASONS)
+Reasons = Annotated[
+    list[str],
+    Field(max_length=_MOST_REASONS),
+    AfterValidator(_known_reasons),
+    WithJsonSchema(
+        {"type": "array", "items": {"type": "string", "enum": list(REASONS)}, "maxItems": _MOST_REASONS}
+    ),
+]
+
+
+_PART = {
+    "type": "object",
+    "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+    "required": ["type", "text"],
+}
+_TEXT_OR_PARTS = {"anyOf": [{"type": "string"}, {"type": "array", "items": _PART}]}
 
 
 class SentMessage(_Sent):
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[Text, BeforeValidator(_join_parts)]
+    content: Annotated[Text, BeforeValidator(_join_parts), WithJsonSchema(_TEXT_OR_PARTS)]
 
 
 class Metadata(_Sent):
@@ -108,18 +134,25 @@ class ChatRequest(_Sent):
 
 
 class FeedbackRequest(_Exact):
+    """`user` of the conversation, or the completion's `token`, prove the right to rate it.
+
+    rating     1, -1, or null to take back what was said before; a later feedback replaces an earlier one
+    source     short name of the client
+    metadata   taken as every client sends it, and not kept
+    """
+
     completion_id: str = Field(max_length=250)
     rating: Literal[1, -1] | None
-    reasons: list[str] = Field([], max_length=len(REASONS))
+    reasons: Reasons = []
     comment: Text = Field("", max_length=MAX_COMMENT_CHARS)
     correction: Text = Field("", max_length=MAX_COMMENT_CHARS)
     user: str | None = Field(None, max_length=256)
-    metadata: Metadata | None = None
+    token: str | None = Field(None, max_length=100)
+    source: str = Field("", pattern=r"^[A-Za-z0-9_.-]{0,32}$")
+    metadata: dict[Label, Note] | None = Field(None, max_length=16)
     sensitive: bool | None = None  # of a canned reply: whether the topic was as sensitive as it took it for
 
-    def checked_reasons(self) -> tuple[str, ...]:
-        if any(reason not in REASONS for reason in self.reasons):
-            raise ApiError(400, f"reasons: choose from {', '.join(REASONS)}.", param="reasons")
+    def distinct_reasons(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(self.reasons))
 
 
@@ -160,8 +193,10 @@ def explain(errors: list[Any]) -> ApiError:
         return ApiError(
             400, "The body has a field that is not known here; look at its spelling.", code="unknown_field"
         )
-    path = [str(part) for part in error["loc"] if isinstance(part, int) or part in _FIELDS]
-    where = ".".join(path)
+    if error["loc"][0] in ("header", "path"):
+        where = str(error["loc"][1])  # as we call it
+    else:
+        where = ".".join(str(part) for part in error["loc"] if isinstance(part, int) or part in _FIELDS)
     message = (
         f"{where}: {error['msg'][0].lower()}{error['msg'][1:]}."
         if where

@@ -1,38 +1,26 @@
 """One chat turn: what was asked, where it belongs, the reply, and the two events that make it durable."""
 
 import json
-import logging
 import random
 import time
-import uuid
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
-
-from starlette.concurrency import run_in_threadpool
+from typing import Any
 
 from bb3x_ray.config import ChatConfig, ServeConfig
 from bb3x_ray.language.generation import Decoding
 from bb3x_ray.schemas.conversation import Author, person
-from bb3x_ray.schemas.event import EVERYTHING, Event
+from bb3x_ray.schemas.event import Event
 from bb3x_ray.serve.completion_ids import Completion, Signer
 from bb3x_ray.serve.conversations import Conversations, Place, Said
+from bb3x_ray.serve.durable import AppendEvents, append_durably
 from bb3x_ray.serve.engines.protocol import Delta, Engine
 from bb3x_ray.serve.modules.bb3 import Talk
-from bb3x_ray.serve.protocol import (
-    CHAMPION,
-    ApiError,
-    ChatRequest,
-    ConsentRequest,
-    ErasureRequest,
-    FeedbackRequest,
-)
+from bb3x_ray.serve.protocol import CHAMPION, ApiError, ChatRequest
 from bb3x_ray.serve.reply import Asked, Parts, Reply
 from bb3x_ray.serve.safety_replies import FAILURE
 
-AppendEvents = Callable[[list[Event]], object]  # returns when the events are durable, else raises
-log = logging.getLogger(__name__)
 SOURCE = "served"
 UNFINISHED_REMEMBERED = 10_000
 
@@ -135,7 +123,7 @@ class ChatTurn:
 
 
 class Chat:
-    """Turns and feedback of one replica. Nothing is acknowledged before `append_events` returned.
+    """Turns of one replica. Nothing is acknowledged before `append_events` returned.
 
     append_events   writes events durably, or raises; called from a thread
     key             the server's secret, the same on all replicas and after a restart
@@ -196,107 +184,13 @@ class Chat:
 
     async def finish(self, turn: ChatTurn) -> None:
         """Make the turn durable. Raises ApiError 503 when the log cannot be written."""
-        await self._append(turn.events())
+        await append_durably(self._append_events, turn.events())
         self._conversations.served(turn.place, turn.position, turn.reply)
         self._unfinished.pop(turn.completion.completion_id, None)
 
-    async def feedback(self, request: FeedbackRequest) -> str:
-        """Log a feedback durably; returns its event id. Raises ApiError 404 for a foreign id."""
-        reasons = request.checked_reasons()
-        completion = self._signer.read_completion(request.completion_id, request.user)
-        if completion is None or request.completion_id in self._unfinished:
-            raise ApiError(
-                404,
-                "completion_id: no finished completion of this server for this user; send the `user` of the "
-                "conversation.",
-                param="completion_id",
-                code="completion_not_found",
-            )
-        event = Event(
-            event_id=f"f-{uuid.uuid4().hex}",
-            kind="feedback",
-            at=now_us(),
-            conversation_id=completion.conversation_id,
-            person=completion.person,
-            source=SOURCE,
-            consent_basis=basis(completion),
-            simulated=completion.simulated,
-            message_id=completion.completion_id,
-            rating=request.rating,
-            reasons=reasons,
-            comment=request.comment if completion.stored else "",
-            correction=request.correction if completion.stored else "",
-            details=None if request.sensitive is None else json.dumps({"sensitive": request.sensitive}),
-        )
-        await self._append([event])
-        return event.event_id
-
-    async def consent(self, request: ConsentRequest) -> str:
-        """Log durably that consent was taken back or given again; returns the event id.
-
-        Raises ApiError 404 for a foreign id.
-        """
-        completion = self._own_completion(request.completion_id, request.user)
-        event = self._about(completion, "consent", "store" if request.store else "none")
-        if request.scope == "everything":
-            event = replace(event, conversation_id=EVERYTHING)
-        await self._append([event])
-        if not request.store:
-            about = None if request.scope == "everything" else completion.conversation_id
-            await self._forget(completion.person, about)
-        return event.event_id
-
-    async def ask_for_erasure(self, request: ErasureRequest) -> str:
-        """Log durably that a person wants to be erased; returns the event id.
-
-        The committer finds it, and who commits carries it out. Raises ApiError 404 for a foreign id.
-        """
-        completion = self._own_completion(request.completion_id, request.user)
-        event = self._about(completion, "erasure", "none")
-        await self._append([event])
-        await self._forget(completion.person)
-        return event.event_id
-
-    async def _forget(self, person: str, conversation_id: str | None = None) -> None:
-        """What was remembered of a person, or in one conversation with them, at once."""
-        if self.parts.memories is not None:
-            await run_in_threadpool(self.parts.memories.forget, person, None, conversation_id)
-
-    def _own_completion(self, completion_id: str, user: str | None) -> Completion:
-        completion = self._signer.read_completion(completion_id, user)
-        if completion is None:
-            raise ApiError(
-                404,
-                "completion_id: no completion of this server for this user; send the `user` of it.",
-                param="completion_id",
-                code="completion_not_found",
-            )
-        return completion
-
-    def _about(self, completion: Completion, kind: Literal["consent", "erasure"], basis: str) -> Event:
-        return Event(
-            event_id=f"{kind[0]}-{uuid.uuid4().hex}",
-            kind=kind,
-            at=now_us(),
-            conversation_id=completion.conversation_id,
-            person=completion.person,
-            source=SOURCE,
-            consent_basis=basis,
-            simulated=completion.simulated,
-        )
-
-    async def _append(self, events: list[Event]) -> None:
-        try:
-            await run_in_threadpool(self._append_events, events)
-        except Exception as error:
-            # Whatever the log's reason: the client must learn that nothing was kept.
-            log.error("the event log refused %d events: %s", len(events), type(error).__name__)
-            raise ApiError(
-                503,
-                "The server could not save this; please try again.",
-                kind="server_error",
-                code="log_unavailable",
-            ) from error
+    def is_unfinished(self, completion_id: str) -> bool:
+        """Whether it was begun here and is not durable, or never will be."""
+        return completion_id in self._unfinished
 
     def _read(self, request: ChatRequest) -> tuple[str, list[Said]]:
         """The system prompt and the history of a request, checked."""

@@ -50,6 +50,17 @@ class ListLog:
             raise OSError("no space left on device")
         self.events += events
 
+    def of(self, person: str) -> list[Event]:
+        """As `data.lookup` answers, without what was erased."""
+        theirs = [event for event in self.events if event.person == person]
+        gone = [event for event in theirs if event.kind == "erasure"]
+        return [event for event in theirs if not any(_covers(erasure, event) for erasure in gone)]
+
+
+def _covers(erasure: Event, event: Event) -> bool:
+    here = not erasure.reasons or erasure.conversation_id == event.conversation_id
+    return here and event.at <= erasure.at
+
 
 class Room:
     """The app in this process, with a client that talks to it over ASGI."""
@@ -90,9 +101,13 @@ async def room(
     *,
     chat: ChatConfig | None = None,
     parts: Parts | None = None,
+    around: dict[str, Any] | None = None,
     **serve: Any,
 ) -> AsyncIterator[Room]:
-    """A server of the model in `folder`, called v0001, for the time of a test."""
+    """A server of the model in `folder`, called v0001, for the time of a test.
+
+    around   what `create_app` is handed beside
+    """
     chat = chat or ChatConfig(max_new_tokens=12)
     config = ServeConfig(**serve)
     engine = lanes(
@@ -102,7 +117,7 @@ async def room(
         context=chat.max_context_tokens,
     )
     log = ListLog()
-    app = create_app(engine, log.append, KEY, chat, config, parts)
+    app = create_app(engine, log.append, KEY, chat, config, parts, **{"events_of": log.of, **(around or {})})
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     try:
         async with httpx.AsyncClient(transport=transport, base_url="http://room") as client:

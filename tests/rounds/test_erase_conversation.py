@@ -1,0 +1,81 @@
+"""One conversation of a person is erased: nothing else of theirs is."""
+
+from pathlib import Path
+
+import httpx
+
+from bb3x_ray.data.lookup import Lookup
+from bb3x_ray.data.tombstones import Tombstones, pending
+from bb3x_ray.data.verify import verify
+from bb3x_ray.rounds import erasure
+from bb3x_ray.schemas.event import ONE_CONVERSATION, Event
+from bb3x_ray.storage import Storage
+from tests.rounds.test_erasure import SECRET, append, decoded, said, storage
+from tests.serve.served import served
+
+__all__ = ["storage"]  # the fixture: two people, two rounds
+AGAIN = SECRET + " again"
+
+
+def ask(storage: Storage, conversation: str, at: int = 50) -> None:
+    event = Event(
+        "e-1", "erasure", at, conversation, "ada", "served", "none", False, reasons=(ONE_CONVERSATION,)
+    )
+    append(storage, [event], seal=False)
+
+
+def test_one_conversation_goes_and_the_others_stay(storage: Storage) -> None:
+    ask(storage, "ada-talk-2")
+    (stone,) = erasure.carry_out(storage)
+    left = decoded(storage.root)
+    assert AGAIN not in left and "ada-talk-2" not in left
+    assert SECRET in left and "ada-talk-1" in left and "see you" in left
+    assert stone.done and stone.of_conversation and stone.removed["interactions"] == 4
+    assert stone.models == ["models/v0003", "rewards/v0002"], "the first round knew nothing of it"
+    assert verify(storage).damages == [] and not list(pending(storage))
+
+
+def test_what_comes_back_is_refused_and_what_is_said_there_later_is_not(storage: Storage) -> None:
+    ask(storage, "ada-talk-2")
+    (stone,) = erasure.carry_out(storage)
+    append(storage, said("ada", 2, AGAIN, "late", ""))
+    assert AGAIN not in decoded(storage.root)
+    late = said("ada", 2, "a new word", "yes", "", at=stone.at + 1)
+    append(storage, [Event.from_dict({**e.to_dict(), "event_id": f"new-{e.event_id}"}) for e in late])
+    append(storage, said("ada", 3, "elsewhere", "yes", ""))
+    words = [event.text for event in Lookup(storage).of_person("ada")]
+    assert "a new word" in words and "elsewhere" in words and SECRET in words and AGAIN not in words
+    assert len(Tombstones(storage)) == 1
+
+
+def test_a_conversation_that_its_person_deletes_over_http_leaves_the_disk(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "served"
+    asked = {"user": "ada", "store": True, "max_tokens": 1}
+    with (
+        served(tiny_model, root) as server,
+        httpx.Client(base_url=server.url, trust_env=False, timeout=300) as client,
+    ):
+        first, second = (
+            client.post(
+                "/v1/chat/completions", json={**asked, "messages": [{"role": "user", "content": words}]}
+            )
+            for words in (SECRET, "hello")
+        )
+        who = {"bb3x-user": "ada", "bb3x-proof": second.json()["id"]}
+        held = client.get("/v1/conversations", headers=who).json()["data"]
+        gone = next(one["id"] for one in held if one["messages"][0]["content"] == SECRET)
+        assert client.delete(f"/v1/conversations/{gone}", headers=who).status_code == 202
+        left = client.get("/v1/conversations", headers=who).json()["data"]
+        assert [one["messages"][0]["content"] for one in left] == ["hello"]
+        assert SECRET in decoded(root)
+    erasure.carry_out(Storage(root))
+    assert SECRET not in decoded(root) and "hello" in decoded(root)
+    with (
+        served(tiny_model, root) as server,
+        httpx.Client(base_url=server.url, trust_env=False, timeout=300) as client,
+    ):
+        assert client.get("/v1/conversations", headers=who).json()["data"] == left
+        fetched = client.get(f"/v1/chat/completions/{first.json()['id']}", headers=who)
+        assert fetched.status_code == 404
