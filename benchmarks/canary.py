@@ -239,7 +239,9 @@ def main() -> None:
             *(f"{value:.0f}" if np.isfinite(value) else "more" for value in (median, most)),
         )
     console.print(table)
-    console.print(f"{time.monotonic() - began:.0f} s; goals {'missed: ' + ', '.join(missed) if missed else 'reached'}")
+    console.print(
+        f"{time.monotonic() - began:.0f} s; goals {'missed: ' + ', '.join(missed) if missed else 'reached'}"
+    )
     if missed:
         raise SystemExit(1)
 

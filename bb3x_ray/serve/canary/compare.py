@@ -65,8 +65,8 @@ class Sums:
     def difference(self, fewest: int) -> tuple[np.ndarray, np.ndarray]:
         """([R] candidate − champion, [R] information: 1 / its variance; 0 with fewer people in an arm).
 
-        A person is one draw: answers of one are alike. Each counts n / (1 + 0.1·(n − 1)) times its trust,
-        which is at most ten answers, and the variance is that of people about their arm's mean, not of answers.
+        A person is one draw, for answers of one are alike. Each counts n / (1 + 0.1·(n − 1)) times its trust,
+        which is ten answers at most, and the variance is that of people about their arm's mean.
         """
         given = np.maximum(self.given, 1)
         weight = self._all.weight * self.given / (1 + _ALIKE * (given - 1))

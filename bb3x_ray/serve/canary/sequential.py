@@ -11,13 +11,13 @@ Until information H, that is crossed by chance with probability 2·(1 − Φ(c))
 however often one looks; so c = z(α/2). Looks are countable, so the boundary lies 0.583·√(information of a
 look) nearer (Siegmund's correction of that probability for them).
 
-Why not a sequential probability ratio test or an e-process, which need no horizon? 750 thumbs an arm that are
-independent show 60 % against 50 % with a drift of 0.10 / √(0.24/750 + 0.25/750) = 3.9 standard deviations. With
+Why not a sequential probability ratio test or an e-process, which need no horizon? 750 independent thumbs an
+arm show 60 % against 50 % with a drift of 0.10 / √(0.24/750 + 0.25/750) = 3.9 standard deviations. With
 α = 2 %, a Wald test then ends in time with 91 %, a normal mixture with about 87 %, this one with
 Φ(3.9 − 2.33) + exp(2·3.9·2.33)·Φ(−3.9 − 2.33) = 96 %; a single look at the end would have 97 %.
 
-`fast` is the information at which a canary that is `worse` by that much is found with `power`; `slow` is where
-rollback and promotion meet, so that there is always an end.
+`fast` is the information at which a canary that is `worse` by that much is found with `power`; `slow` is
+where rollback and promotion meet, so that there is always an end.
 """
 
 from collections.abc import Sequence
