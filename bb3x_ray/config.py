@@ -390,7 +390,7 @@ class CanaryConfig(Section):
         0,
         ge=0,
         le=50,
-        description="percent of people who talk to the candidate; 0: no canary, what passed is champion at once",
+        description="percent of people who talk to the candidate; 0: no canary, what passed is champion",
     )
     worse: float = Field(
         0.10, gt=0, lt=1, description="a candidate with so much fewer thumbs up is to be found soon"
@@ -402,8 +402,8 @@ class CanaryConfig(Section):
         0,
         ge=0,
         le=1,
-        description="what a thumb counts of people of whom the candidate's round knew nothing, so whose trust "
-        "nobody knows; above 0, whoever makes accounts can force a rollback",
+        description="what a thumb counts of people of whom the candidate's round knew nothing; above 0, "
+        "whoever makes accounts can force a rollback",
     )
     score_margin: float = Field(
         0.05, gt=0, lt=1, description="rolled back early when its replies score surely worse by this much"

@@ -102,8 +102,8 @@ class Registry:
         return self.storage.is_published(f"{self.kind}/{version}")
 
     def folder(self, version: str) -> Path:
-        """The version's folder, every hash verified, of an adapter's base as well, with all its shards and its
-        own tokenizer.
+        """The version's folder, every hash verified, of an adapter's base as well; all shards are there, and
+        its own tokenizer.
 
         Raises UserError naming what is wrong (law 9).
         """
@@ -222,6 +222,11 @@ class Registry:
 
     def quarantined(self) -> list[str]:
         return sorted(path.stem for path in self._quarantine_path("v").parent.glob("v*.json"))
+
+    def quarantined_rounds(self) -> set[int]:
+        """Rounds whose talk taught a version that is in quarantine."""
+        numbers = (self.quarantine(version)["round"] for version in self.quarantined())
+        return {int(number) for number in numbers if number is not None}
 
     def _quarantine(self, version: str, move: Rollback) -> None:
         if self.is_quarantined(version):

@@ -226,7 +226,7 @@ def test_a_trial_needs_a_verdict_that_passed_against_this_champion(two: Registry
 def test_one_canary_at_a_time(two: Registry) -> None:
     published(two)
     two.move_challenger(Trial(verdict("v0002")), expected=None)
-    with pytest.raises(UserError, match="v0002.*under way"):
+    with pytest.raises(UserError, match=r"v0002.*under way"):
         two.move_challenger(Trial(verdict("v0003")), expected=None)
     assert two.challenger == "v0002"
 
@@ -257,7 +257,8 @@ def test_a_canary_rolled_back_is_in_quarantine_with_its_data_slice(registry: Reg
     about = registry.quarantine("v0002")
     assert (about["reason"], about["evidence"]) == ("thumbs fell", {"difference": -0.1})
     assert (about["slice"], about["parent"]) == ("rounds/0007/collect", "v0001")
-    assert registry.quarantined() == ["v0002"] and registry.champion == "v0001"
+    assert registry.quarantined() == ["v0002"] and registry.quarantined_rounds() == {7}
+    assert registry.champion == "v0001"
     assert registry.versions() == ["v0001", "v0002"]
 
 
@@ -319,7 +320,7 @@ def model_version(registry: Registry, tokens: int, rows: int, parent: str | None
 
 def test_a_tokenizer_with_tokens_beyond_the_embedding_is_refused_in_one_sentence(registry: Registry) -> None:
     registry.folder(model_version(registry, 10, 16))
-    with pytest.raises(UserError, match="v0002/tokenizer.json has 17 tokens and .* 16 rows") as caught:
+    with pytest.raises(UserError, match=r"v0002/tokenizer.json has 17 tokens and .* 16 rows") as caught:
         registry.folder(model_version(registry, 17, 16))
     assert "\n" not in str(caught.value)
 
@@ -327,7 +328,7 @@ def test_a_tokenizer_with_tokens_beyond_the_embedding_is_refused_in_one_sentence
 def test_a_tokenizer_that_is_not_the_parents_is_refused(registry: Registry) -> None:
     model_version(registry, 10, 16)
     registry.folder(model_version(registry, 10, 16, "v0001"))
-    with pytest.raises(UserError, match="models/v0003/tokenizer.json is not that of models/v0001"):
+    with pytest.raises(UserError, match=r"models/v0003/tokenizer.json is not that of models/v0001"):
         registry.folder(model_version(registry, 11, 16, "v0001"))
 
 
@@ -336,5 +337,5 @@ def test_a_shard_that_only_the_index_knows_is_missing(registry: Registry) -> Non
     with registry.publish(version, {}, "") as folder:
         index = {"weight_map": {"a": "model-00001-of-00002.safetensors"}}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(UserError, match="model-00001-of-00002.safetensors is missing"):
+    with pytest.raises(UserError, match=r"model-00001-of-00002.safetensors is missing"):
         registry.folder(version)

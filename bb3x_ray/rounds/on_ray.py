@@ -16,6 +16,7 @@ import ray
 from bb3x_ray.config import Config, LogConfig, RayConfig
 from bb3x_ray.data.inbox import EventWriter, open_inbox
 from bb3x_ray.registry import Registry
+from bb3x_ray.rounds.arms import FindArms
 from bb3x_ray.rounds.server_key import server_key
 from bb3x_ray.serve.on_ray import ServerHandle, Wiring, start
 from bb3x_ray.storage import Storage
@@ -125,5 +126,6 @@ def start_server(storage: Storage, config: Config) -> ServerHandle:
         FindChampion(storage.root),
         OpenLog(storage.root, config.log),
         server_key(storage),
+        FindArms(storage.root, config.canary.share),
     )
     return start(wiring, config.serve, config.chat, config.model)

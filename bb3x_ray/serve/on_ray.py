@@ -24,6 +24,7 @@ from bb3x_ray.language.loading import load_model
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.event import Event
 from bb3x_ray.serve.app import create_app
+from bb3x_ray.serve.canary.arms import FindArms
 from bb3x_ray.serve.engine import Busy, Engine
 
 APP = "bb3x-chat"
@@ -47,12 +48,15 @@ class Wiring:
     find_champion   the champion's version, without reading its files
     open_log     replica id -> that replica's own log
     key          at least 16 secret bytes, the same after a restart
+    find_arms    (champion, candidate of a canary or None, share in percent), for serve.canary.arms.Arms;
+                 None: there are no canaries
     """
 
     find_model: Callable[[str | None], tuple[str, Path]]
     find_champion: Callable[[], str]
     open_log: Callable[[str], EventLog]
     key: bytes
+    find_arms: FindArms | None = None
 
 
 class ChatServer:

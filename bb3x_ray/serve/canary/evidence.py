@@ -1,4 +1,4 @@
-"""What is known of a canary from the log: who answered what, what people thought of it, how fast and how safe.
+"""What is known of a canary from the log: who answered, what people thought of it, how fast and how safe.
 
 Everything here is ids and numbers; no text is needed.
 """

@@ -19,9 +19,9 @@ from bb3x_ray.serve.canary.sequential import (
     look_through,
 )
 
-# Standard deviations that the harm must lie beyond its margin before scores alone roll back. One look is wrong
-# with 3 in 100,000, where the harm is exactly the margin; thousands of looks, about one doubling of the
-# replies each, with some 1 in 1,000.
+# Standard deviations that the harm must lie beyond its margin before scores alone roll back. Where it is just
+# the margin, one look is wrong with 3 in 100,000, and all looks while replies grow a thousandfold with some
+# 1 in 1,000.
 _SURE = 4.0
 
 
@@ -89,8 +89,8 @@ def _finite(value: float) -> float | None:
 
 def _words(made: int, row: Row, evidence: Evidence) -> str:
     seen = (
-        f"{100 * row.difference:+.1f} points of thumbs up against {evidence.champion} after {row.thumbs} thumbs "
-        "that count"
+        f"{100 * row.difference:+.1f} points of thumbs up against {evidence.champion} after {row.thumbs} "
+        "thumbs that count"
     )
     if made == ROLLBACK:
         return f"{seen}; {100 * row.rollback:+.1f} or lower rolls it back"
