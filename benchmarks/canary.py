@@ -7,10 +7,10 @@ thumbs an arm in at least 95 %; an equal one wrongly in at most 2.5 %; with a te
 at most 4 %.
 
 Replies are good or bad. A helper is right about a good one, and about a bad one, by chances of their own
-(each a Beta(9, 1.5)), and talks about what the models can do well or badly (a Beta with 20 replies' weight), so
-thumbs of one person are alike. Half of the people give one thumb, the mean is two. Everybody has a record from
-earlier rounds, 20 thumbs on average and often far fewer, which fold models (AUROC about .7) judged; trust is
-`reward.trust.confusion` of that record, trolls among the rest. Scores of the reward model are as good as those.
+(each a Beta(9, 1.5)), and talks about what the models can do well or badly (a Beta with 20 replies' weight),
+so thumbs of one person are alike. Half of the people give one thumb, the mean is two. Everybody has a record
+from earlier rounds, 20 thumbs on average and often far fewer, which fold models (AUROC about .7) judged; trust
+is `reward.trust.confusion` of that record, trolls among the rest. Scores of the reward model are as good.
 """
 
 import argparse
@@ -37,7 +37,7 @@ _OUT_OF_ORDER = 150  # how far apart one person's thumbs lie
 
 @dataclass(frozen=True, slots=True)
 class Trolls:
-    """What trolls did before, do on the champion and on the candidate, and their share of each arm's thumbs."""
+    """What trolls did before, what they do on each version, and their share of its thumbs."""
 
     record: str
     champion: str
@@ -47,7 +47,7 @@ class Trolls:
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """[P] helpers first, then trolls: trust, share of thumbs up before, chances of being right, good replies."""
+    """[P] helpers, then trolls: trust, share of thumbs up before, chances of being right, good replies."""
 
     trust: np.ndarray
     up_before: np.ndarray
@@ -56,7 +56,9 @@ class People:
     good: np.ndarray
 
 
-def presses(kind: str, good: np.ndarray, people: People, who: np.ndarray, random: np.random.Generator):
+def presses(
+    kind: str, good: np.ndarray, people: People, who: np.ndarray, random: np.random.Generator
+) -> np.ndarray:
     """Whether the thumb of `who` on a good or bad reply is up."""
     chance = random.random(good.shape)
     up = np.where(good, chance < people.about_good[who], chance >= people.about_bad[who])
@@ -171,7 +173,7 @@ def interval(share: float, runs: int) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """`goal`: at least (positive) or at most (negative) this share of runs ends in a rollback; None: told only."""
+    """`goal`: at least (positive), or at most (negative), this share of runs is rolled back; None: told."""
 
     name: str
     worse: float
@@ -195,7 +197,12 @@ CASES = (
         -0.04,
     ),
     Case("trolls: new accounts, down", 0.0, Trolls("", "honest", "always down", ON_CANDIDATE), -0.04),
-    Case("trolls: turned round, then down", 0.0, Trolls("turned round", "honest", "always down", ON_CANDIDATE), None),
+    Case(
+        "trolls: turned round, then down",
+        0.0,
+        Trolls("turned round", "honest", "always down", ON_CANDIDATE),
+        None,
+    ),
     Case("trolls: down, champion up", 0.0, Trolls("always down", "always up", "always down"), None),
     Case("sleepers: honest, then down", 0.0, Trolls("honest", "honest", "always down", ON_CANDIDATE), None),
     Case("10 worse, a tenth always down", 0.10, Trolls("always down", "always down", "always down"), None),

@@ -10,8 +10,8 @@ FindArms = Callable[[], tuple[str, str | None, float]]
 
 
 class Arms:
-    """Follows the aliases; looks them up again once they are `seconds` old, so at most that long after a canary
-    ended its last person gets the candidate.
+    """Follows the aliases; looks them up again once they are `seconds` old, so nobody gets the candidate
+    longer than that after its canary ended.
 
     key   the server's secret, the same on all replicas
     """
