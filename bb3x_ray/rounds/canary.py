@@ -74,22 +74,38 @@ class Canaries:
 
     def watch(self, stopped: threading.Event) -> None:
         """Look every `canary.every_seconds` until it is stopped; says what changes."""
-        before = None
+        before = ""
         while not stopped.is_set():
-            canary = self.look()
-            if canary is not None and canary.words != before:
-                self._say(f"canary of {canary.candidate}: {canary.words}")
-                before = canary.words
+            try:
+                canary = self.look()
+                words = "" if canary is None else f"canary of {canary.candidate}: {canary.words}"
+            except UserError as error:  # people are served all the same, and the next look may find it mended
+                words = str(error)
+            if words not in ("", before):
+                self._say(words)
+            before = words or before
             stopped.wait(self._config.canary.every_seconds)
 
+    @property
+    def under_way(self) -> str | None:
+        return self._models.challenger
+
+    def seen(self) -> Canary | None:
+        """What a look would see, without carrying anything out."""
+        candidate = self.under_way
+        return None if candidate is None else self._look_at(candidate)[0]
+
     def _judge(self, candidate: str) -> Canary:
+        canary, rows = self._look_at(candidate)
+        self._write(canary, rows)
+        return canary
+
+    def _look_at(self, candidate: str) -> tuple[Canary, list[Row]]:
         began, inbox = self._began(candidate), open_inbox(self._config.log.root or str(self._storage.root))
         erasure.catch_up(self._storage, inbox)  # which commits what replicas wrote
         if self._evidence is None or self._evidence.candidate != candidate:
             self._evidence = LogEvidence(self._storage, self._config, began)
-        canary, rows = judge(self._evidence.gather(), self._config.canary)
-        self._write(canary, rows)
-        return canary
+        return judge(self._evidence.gather(), self._config.canary)
 
     def _write(self, canary: Canary, rows: list[Row]) -> None:
         folder = self._folder(canary.candidate)

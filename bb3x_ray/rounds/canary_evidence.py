@@ -1,5 +1,6 @@
 """The log as evidence of a canary: replies of both versions since it began, thumbs, scores, trust."""
 
+import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,7 @@ from bb3x_ray.rounds.ledger import Ledger
 from bb3x_ray.rounds.safety import KIND as SAFETY
 from bb3x_ray.rounds.safety import safety_folder
 from bb3x_ray.serve.canary.evidence import Evidence, Reply, Score, Standing, Thumb, replies_of
-from bb3x_ray.storage import Storage
+from bb3x_ray.storage import Storage, write_atomic
 
 SCORES = "scores.parquet"
 # No text and no person: what a reply was given, so that the next look need not ask again.
@@ -111,9 +112,9 @@ class LogEvidence:
         made = list(self._score(missing, upto)) if missing else []
         if made:
             kept = pa.concat_tables([kept, *made])
-            aside = path.with_suffix(".aside")
-            pq.write_table(kept, aside)
-            aside.replace(path)
+            written = io.BytesIO()
+            pq.write_table(kept, written)
+            write_atomic(path, written.getvalue())
         return {
             row["message_id"]: Score(row["good"], row["unsafe"], row["unsafe_heard"])
             for row in kept.to_pylist()
