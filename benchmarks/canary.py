@@ -9,8 +9,8 @@ at most 4 %.
 Replies are good or bad. A helper is right about a good one, and about a bad one, by chances of their own
 (each a Beta(9, 1.5)), and talks about what the models can do well or badly (a Beta with 20 replies' weight),
 so thumbs of one person are alike. Half of the people give one thumb, the mean is two. Everybody has a record
-from earlier rounds, 20 thumbs on average and often far fewer, which fold models (AUROC about .7) judged; trust
-is `reward.trust.confusion` of that record, trolls among the rest. Scores of the reward model are as good.
+from earlier rounds, 20 thumbs on average and often far fewer, which fold models (AUROC about .7) judged;
+trust is `reward.trust.confusion` of that record, trolls among the rest. The reward model scores as well.
 """
 
 import argparse

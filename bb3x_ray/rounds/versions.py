@@ -152,14 +152,14 @@ def promote(storage: Storage, version: str, reason: str) -> str:
         return f"{version} is champion already"
     if champion != verdict.champion:
         raise UserError(
-            f"{version} was judged against {verdict.champion}, and the champion is {champion} by now: a round "
-            "has to judge it anew."
+            f"{version} was judged against {verdict.champion}, and the champion is {champion} by now: a "
+            "round has to judge it anew."
         )
     canary = None
     if models.challenger == version:
         if not reason:
             raise UserError(
-                f"a canary of {version} is under way and people have not decided yet: give --reason to end it."
+                f"a canary of {version} is under way, people have not decided yet: give --reason to end it."
             )
         canary = Canary(version, champion, "promote", f"ended by hand: {reason}")
     models.folder(version)  # refused here, in a sentence, rather than by every replica
