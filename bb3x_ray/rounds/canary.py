@@ -16,9 +16,9 @@ from typing import Any
 
 from bb3x_ray.config import Config
 from bb3x_ray.data import table
+from bb3x_ray.data.committer import commit_inbox
 from bb3x_ray.data.inbox import open_inbox
 from bb3x_ray.registry import Promotion, Registry, Rollback, Trial
-from bb3x_ray.rounds import erasure
 from bb3x_ray.rounds.canary_evidence import SCORES, Began, LogEvidence
 from bb3x_ray.rounds.verdicts import verdict_of
 from bb3x_ray.schemas.canary import Canary
@@ -102,7 +102,7 @@ class Canaries:
 
     def _look_at(self, candidate: str) -> tuple[Canary, list[Row]]:
         began, inbox = self._began(candidate), open_inbox(self._config.log.root or str(self._storage.root))
-        erasure.catch_up(self._storage, inbox)  # which commits what replicas wrote
+        commit_inbox(self._storage, inbox)
         if self._evidence is None or self._evidence.candidate != candidate:
             self._evidence = LogEvidence(self._storage, self._config, began)
         return judge(self._evidence.gather(), self._config.canary)

@@ -24,10 +24,13 @@ VERDICT = Verdict("v0002", "v0001", True, (GATE,), {}, "v0001", "v0002 is better
 PEOPLE_KNOWN = [f"u-{n:04d}" for n in range(500)]
 
 
-def make_store(storage: Storage, trolls: Iterable[str] = (), verdict: Verdict = VERDICT) -> Registry:
+def make_store(
+    storage: Storage, trolls: Iterable[str] = (), verdict: Verdict = VERDICT, **lineage_of_candidate: str
+) -> Registry:
     """v0001 is champion; v0002 comes of round 1, which knows PEOPLE_KNOWN, all helpers but `trolls`."""
     models, ledger, distrusted = Registry(storage), Ledger(storage), frozenset(trolls)
-    for lineage in ({"source": "test", "parent": None}, {"parent": "v0001", "round": 1}):
+    candidate = {"parent": "v0001", "round": 1, **lineage_of_candidate}
+    for lineage in ({"source": "test", "parent": None}, candidate):
         with models.publish(models.reserve(), lineage, f"# card of {lineage['parent']}'s child\n") as folder:
             Path(folder / "weights").write_text("weights")
     models.move_champion(Bootstrap("v0001"), expected=None)
@@ -59,8 +62,12 @@ def let_talk(
     thumbs: int = 2,
     visit: int = 0,
     share: float = 50,
+    texts: dict[str, str] | None = None,
 ) -> None:
-    """Each person gets `thumbs` replies of their version, and presses up with its chance in `up`."""
+    """Each person gets `thumbs` replies of their version, and presses up with its chance in `up`.
+
+    texts   what each version says
+    """
     split = Split("v0001", "v0002", share, KEY)
     inbox = open_inbox(str(storage.root))
     log = inbox.writer(f"replica-{visit}", 60.0, 10_000_000)
@@ -80,7 +87,7 @@ def let_talk(
                 position=2 * n + 1,
                 author_kind="model",
                 author_name=version,
-                text="A reply that nobody may find outside the log.",
+                text=(texts or {}).get(version, "A reply that nobody may find outside the log."),
                 finish_reason="stop",
                 details='{"latency_ms": 120, "failed": false}',
             )

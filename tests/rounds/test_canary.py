@@ -2,17 +2,23 @@
 
 import json
 import threading
-from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+from bb3x_ray.classify.pair_logistic import PairLogistic
 from bb3x_ray.config import Config
+from bb3x_ray.data.committer import commit_inbox
 from bb3x_ray.registry import Registry, Rollback
+from bb3x_ray.reward.score_rows import RowScorer
 from bb3x_ray.rounds import canary as canary_module
+from bb3x_ray.rounds import canary_evidence
 from bb3x_ray.rounds.canary import Canaries
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.learning import Verdict
 from bb3x_ray.storage import Storage
+from tests.classify.test_pair_logistic import talk
+from tests.reward.make import LetterEncoder
 from tests.rounds.canary_store import PEOPLE_KNOWN, VERDICT, let_talk, make_store
 
 CONFIG = {"canary": {"share": 50, "every_seconds": 0.01}}
@@ -133,8 +139,6 @@ def test_what_was_said_before_it_began_does_not_count(storage: Storage) -> None:
     make_store(storage)
     let_talk(storage, WORSE)
     watch = canaries(storage)
-    from bb3x_ray.data.committer import commit_inbox
-
     commit_inbox(storage)
     watch.begin(VERDICT)
     canary = watch.look()
@@ -198,7 +202,66 @@ def test_the_watch_says_what_changes_and_outlives_what_can_be_mended(
     assert "promotes it" in said[-1]
 
 
-def test_scores_of_all_replies_need_a_reward_model(storage: Storage, begun: Registry, tmp_path: Path) -> None:
+SAID = {"v0001": "And what do you do with it?", "v0002": "There are seven of them"}
+
+
+@pytest.fixture
+def with_rewards(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    """A reward model, on an encoder that has no weights, that likes what v0001 says."""
+    rewards = Registry(storage, "rewards")
+    with rewards.publish(rewards.reserve(), {}, "") as folder:
+        PairLogistic.fit(talk(200, 0), LetterEncoder(), l2=0.3).save(folder)
+    monkeypatch.setattr(
+        canary_evidence, "load_pair_model", lambda folder: PairLogistic.load(folder, LetterEncoder())
+    )
+    models = make_store(storage, reward="v0001")
+    canaries(storage).begin(VERDICT)
+    return models
+
+
+def test_worse_replies_roll_back_before_people_have_pressed_much(
+    storage: Storage, with_rewards: Registry
+) -> None:
+    let_talk(storage, SAME, PEOPLE_KNOWN[:120], thumbs=1, texts=SAID)
+    seen = canaries(storage).seen()
+    assert seen is not None and seen.decision == "rollback"
+    assert seen.numbers["champion"]["scored"] + seen.numbers["candidate"]["scored"] == 120
+    scores = storage.path("canaries", "v0002", canary_evidence.SCORES)
+    assert scores.is_file()
+    canary = canaries(storage).look()
+    assert canary == seen and "its replies score lower" in canary.words
+    assert with_rewards.quarantined() == ["v0002"] and not scores.is_file()
+
+
+def test_a_reply_is_scored_once(
+    storage: Storage, with_rewards: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = canaries(storage)
+    let_talk(storage, SAME, PEOPLE_KNOWN[:12], texts=SAID)
+    watch.look()
+    let_talk(storage, SAME, PEOPLE_KNOWN[12:15], texts=SAID, visit=1)
+    asked: list[int] = []
+    score = RowScorer.__call__
+
+    def counted(self: RowScorer, turns: pa.Table) -> pa.Table:
+        asked.append(len(turns))
+        return score(self, turns)
+
+    monkeypatch.setattr(RowScorer, "__call__", counted)
+    watch.look()
+    canaries(storage).look()
+    assert sum(asked) == 6
+
+
+def test_good_scores_alone_promote_nobody(storage: Storage, with_rewards: Registry) -> None:
+    swapped = {"v0001": SAID["v0002"], "v0002": SAID["v0001"]}
+    let_talk(storage, SAME, PEOPLE_KNOWN[:45], thumbs=1, texts=swapped)
+    canary = canaries(storage, fewest=10).look()
+    assert canary is not None and canary.decision == "go on"
+    assert canary.numbers["score_difference"]["value"] > 0.1
+
+
+def test_without_a_reward_model_people_decide_alone(storage: Storage, begun: Registry) -> None:
     let_talk(storage, SAME, PEOPLE_KNOWN[:30])
     canary = canaries(storage).look()
     assert canary is not None and canary.numbers["candidate"]["scored"] == 0

@@ -1,4 +1,4 @@
-"""A version that is not what was published, or does not fit, is refused in a sentence; the live one answers on."""
+"""A version that was altered, or does not fit, is refused in a sentence, and the live one answers on."""
 
 import asyncio
 import json
