@@ -16,10 +16,18 @@ def version(folder: Path, **tensors: torch.Tensor) -> WeightFiles:
     return WeightFiles(folder)
 
 
+def nothing() -> torch.Tensor:
+    return torch.zeros(3)
+
+
 def test_relative_changes(tmp_path: Path) -> None:
-    ones, zeros = torch.ones(2, 2), torch.zeros(3)
-    first = version(tmp_path / "a", moved=ones, same=ones.half(), gone=zeros, shaped=zeros, zero=zeros)
-    second = version(tmp_path / "b", moved=1.5 * ones, same=ones, new=zeros, shaped=ones, zero=zeros)
+    ones = torch.ones(2, 2)
+    first = version(
+        tmp_path / "a", moved=ones, same=ones.half(), gone=nothing(), shaped=nothing(), zero=nothing()
+    )
+    second = version(
+        tmp_path / "b", moved=1.5 * ones, same=ones, new=nothing(), shaped=2 * ones, zero=nothing()
+    )
     found = {change.name: change for change in changes(first, second)}
     assert found["moved"].relative == 0.5 and found["same"].relative == found["zero"].relative == 0
     assert (found["gone"].why, found["new"].why) == ("only in the first", "only in the second")

@@ -54,9 +54,9 @@ class Rule:
 
     worse: float = 0.10
     margin: float = 0.05
-    rollback: tuple[float, float] = (0.02, 0.003)
+    rollback: tuple[float, float] = (0.017, 0.003)
     promotion: tuple[float, float] = (0.04, 0.01)
-    power: float = 0.96
+    power: float = 0.955
     every: int = 100
     fewest: int = 30
 

@@ -48,7 +48,7 @@ def test_a_brownian_motion_crosses_as_often_as_is_said() -> None:
     steps = 30
     information = np.tile(np.linspace(RULE.fast / steps, RULE.fast, steps), (20_000, 1))
     noise = random.normal(0, np.sqrt(RULE.fast / steps), information.shape).cumsum(1)
-    for worse, low, high in ((0.0, 0.016, 0.024), (0.10, 0.95, 0.98)):
+    for worse, low, high in ((0.0, 0.013, 0.020), (0.10, 0.945, 0.98)):
         made = decide(noise / information - worse, information, RULE)
         first = made[np.arange(len(made)), np.where((made > 0).any(1), (made > 0).argmax(1), 0)]
         assert low < (first == ROLLBACK).mean() < high
