@@ -4,9 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from bb3x_ray.cli import app
+from bb3x_ray.config import Config
 from bb3x_ray.registry import Registry
 from bb3x_ray.rounds.canary import Canaries
 from bb3x_ray.rounds.versions import about, damages, promote, roll_back
@@ -25,8 +28,6 @@ def command(storage: Storage, *arguments: str) -> tuple[int, str]:
 
 
 def begin(storage: Storage) -> None:
-    from bb3x_ray.config import Config
-
     Canaries(storage, Config(**{"canary": {"share": 10}}), lambda _: None).begin(VERDICT)
 
 
@@ -98,3 +99,19 @@ def test_a_version_that_was_altered_is_not_promoted_and_verify_says_why(storage:
 def test_previous_versions_of_the_project_left_no_canary(storage: Storage) -> None:
     make_store(storage)
     assert about(storage, "v0001").canary is None and Registry(storage).quarantined() == []
+
+
+def test_diff_tells_lineage_config_verdict_and_each_tensor(storage: Storage) -> None:
+    models = make_store(storage)
+    for number, scale in ((3, 1.0), (4, 1.25)):
+        lineage = {"parent": "v0001", "metrics": {"seconds": float(number)}}
+        with models.publish(models.reserve(), lineage, "") as folder:
+            tensors = {"moved.weight": scale * torch.ones(4, 2), "same.weight": torch.ones(3)}
+            save_file(tensors, folder / "model.safetensors")
+            (folder / "config.json").write_text(json.dumps({"dtype": "float32", "seed": number}))
+    code, text = command(storage, "diff", "v0003", "v0004")
+    assert code == 0 and "metrics.seconds" in text and "seed" in text and "dtype" not in text
+    assert "moved.weight" in text and "2.500e-01" in text and "4×2" in text
+    assert "2 tensors, 1 of them the same, 0 not shown" in text
+    code, text = command(storage, "diff", "v0003", "v0004", "-n", "1")
+    assert "same.weight" not in text and "1 not shown" in text
