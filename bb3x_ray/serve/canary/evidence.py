@@ -5,7 +5,7 @@ Everything here is ids and numbers; no text is needed.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,7 +105,7 @@ class Evidence:
         """1 for each unsafe reply, 0 for each other, of those that somebody was asked about."""
         return self._of_scores(lambda score: None if score.unsafe is None else float(score.unsafe))
 
-    def _of_scores(self, value_of: Any) -> Answers:
+    def _of_scores(self, value_of: Callable[[Score], float | None]) -> Answers:
         """Replies to people who are distrusted are left out: they may have been after just that. How unsafe
         the messages were that people wrote is controlled for."""
         rows = []
@@ -118,7 +118,7 @@ class Evidence:
         return self._answers(rows, {person: 1.0 for person, *_ in rows})
 
     def _answers(
-        self, rows: list[tuple[str, str, float, tuple[float, ...]]], weights: Mapping[str, float]
+        self, rows: Sequence[tuple[str, str, float, tuple[float, ...]]], weights: Mapping[str, float]
     ) -> Answers:
         """One run. A person who talked to both versions, because the share was changed, is two units."""
         units = {unit: number for number, unit in enumerate(dict.fromkeys(row[:2] for row in rows))}
@@ -188,15 +188,18 @@ def replies_of(rows: Iterable[Mapping[str, Any]], versions: Iterable[str]) -> tu
                     row["message_id"],
                     row["person"],
                     str(version),
-                    float(latency) if _is_number(latency) else None,
+                    _number(latency),
                     bool(details.get("failed", False)),
                 )
             )
     return tuple(found)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
+def _number(value: object) -> float | None:
+    """None for what is no number, or not finite."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+        return None
+    return float(value)
 
 
 def _details(text: Any) -> dict[str, Any]:
