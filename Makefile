@@ -4,7 +4,7 @@ export RAY_USAGE_STATS_ENABLED = 0
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev browser strace demo serve test test-slow lint check bench bench-train bench-data bench-reward bench-scoring bench-serve
+.PHONY: help setup setup-dev browser strace demo serve test test-slow lint check bench bench-train bench-data bench-reward bench-scoring bench-serve bench-canary
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -69,6 +69,9 @@ bench-serve: setup-dev ## the chat server beside transformers serve and a static
 
 bench-reward: setup-dev ## the reward model on real thumbs and pairs, beside tf-idf; BB3X_TEST_DATA names the data's folder
 	$(BIN)/python -m benchmarks.reward $(or $(ARGS),all)
+
+bench-canary: setup-dev ## how often a canary is rolled back that should, and that should not, on simulated people
+	$(BIN)/python -m benchmarks.canary $(ARGS)
 
 .venv/.bench: .venv/.run
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'

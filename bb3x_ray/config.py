@@ -489,6 +489,38 @@ class EvaluateConfig(Section):
     gates: GateConfig = GateConfig()
 
 
+class CanaryConfig(Section):
+    """A candidate that passed its verdict is tried on some people before it becomes champion."""
+
+    share: float = Field(
+        0,
+        ge=0,
+        le=50,
+        description="percent of people who talk to the candidate; 0: no canary, what passed is champion",
+    )
+    worse: float = Field(
+        0.10, gt=0, lt=1, description="a candidate with so much fewer thumbs up is to be found soon"
+    )
+    margin: float = Field(
+        0.05, gt=0, lt=1, description="it is promoted when it is surely not worse by this much"
+    )
+    newcomers: float = Field(
+        0,
+        ge=0,
+        le=1,
+        description="what a thumb counts of people of whom the candidate's round knew nothing; above 0, "
+        "whoever makes accounts can force a rollback",
+    )
+    score_margin: float = Field(
+        0.05, gt=0, lt=1, description="rolled back early when its replies score surely worse by this much"
+    )
+    unsafe_margin: float = Field(
+        0.02, gt=0, lt=1, description="and when surely so many more of them, as a share, are unsafe"
+    )
+    fewest: int = Field(30, ge=10, description="people in each arm before anything is decided")
+    every_seconds: float = Field(60, gt=0, description="how often the watch looks")
+
+
 class MetricsConfig(Section):
     wandb: Literal["offline", "online", "disabled"] = "offline"
     project: str = "bb3x-ray"
@@ -513,4 +545,5 @@ class Config(Section):
     curate: CurateConfig = CurateConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    canary: CanaryConfig = CanaryConfig()
     metrics: MetricsConfig = MetricsConfig()

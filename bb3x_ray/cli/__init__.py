@@ -9,6 +9,7 @@ import typer
 
 from bb3x_ray.cli import module, rounds, talk
 from bb3x_ray.cli.annotate import annotate_app
+from bb3x_ray.cli.canary import canary_app
 from bb3x_ray.cli.chat import chat
 from bb3x_ray.cli.log import log_app
 from bb3x_ray.cli.models import models_app
@@ -26,6 +27,7 @@ app = typer.Typer(
 for command in (*rounds.COMMANDS, chat, *module.COMMANDS, *talk.COMMANDS):
     app.command()(command)
 app.add_typer(models_app, name="models")
+app.add_typer(canary_app, name="canary")
 app.add_typer(log_app, name="log")
 app.add_typer(reward_app, name="reward")
 app.add_typer(annotate_app, name="annotate")

@@ -44,6 +44,7 @@ def serve(config: ConfigOption = LOCAL, overrides: Overrides = None) -> None:
     import threading
 
     from bb3x_ray.registry import Registry
+    from bb3x_ray.rounds.canary import Canaries
     from bb3x_ray.rounds.console import Speaker
     from bb3x_ray.rounds.material import first_version
     from bb3x_ray.rounds.on_ray import connected, start_server
@@ -60,6 +61,9 @@ def serve(config: ConfigOption = LOCAL, overrides: Overrides = None) -> None:
         stopped = threading.Event()
         for name in (signal.SIGINT, signal.SIGTERM):
             signal.signal(name, lambda *_: stopped.set())
+        if parsed.canary.share:
+            watch = Canaries(storage, parsed, say).watch
+            threading.Thread(target=watch, args=(stopped,), daemon=True).start()
         stopped.wait()
         say.stop()
         server.stop()

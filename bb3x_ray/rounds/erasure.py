@@ -316,9 +316,10 @@ def _names(value: Any, person: str | None, conversations: Collection[str]) -> bo
 def _restart(storage: Storage, name: str) -> None:
     """A round that is not over goes on from `curate`: its candidate was made of what is gone."""
     candidate = read_json(storage.path(name, "plan", "plan.json"))["candidate"]
-    if (
-        storage.is_published(f"{name}/hand_over")
-        or Registry(storage, "models").alias("champion") == candidate
+    models = Registry(storage, "models")
+    if storage.is_published(f"{name}/hand_over") or candidate in (
+        models.alias("champion"),
+        models.alias("challenger"),
     ):
         return
     for step in _FROM_CURATE:

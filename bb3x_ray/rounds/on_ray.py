@@ -17,6 +17,7 @@ from bb3x_ray.config import Config, LogConfig, RayConfig
 from bb3x_ray.data.inbox import EventWriter, open_inbox
 from bb3x_ray.data.lookup import Lookup
 from bb3x_ray.registry import Registry
+from bb3x_ray.rounds.arms import FindArms
 from bb3x_ray.rounds.server_key import server_key
 from bb3x_ray.rounds.turn_parts import prepare_parts
 from bb3x_ray.schemas.event import Event
@@ -148,5 +149,6 @@ def start_server(
         prepare_parts(storage, config, say),
         EventsOf(storage.root, config.log),
         Access.of(config.serve),
+        FindArms(storage.root, config.canary.share),
     )
     return start(wiring, config.serve, config.chat, config.model)

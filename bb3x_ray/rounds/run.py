@@ -67,6 +67,8 @@ def run(config: Config, say: Speaker, control: bool = True) -> list[Verdict]:
 
 
 def _one_round(number: int, steps: RoundSteps, material: Material, config: Config, say: Speaker) -> Verdict:
+    if not steps.ledger.is_done(f"rounds/{number:04d}", "plan"):
+        steps.look_at_canary()  # now, because the round would be in vain if the champion moved later
     plan = steps.ledger.plan(number, lambda: _make_plan(number, steps, config))
     say(f"round {number}: champion {plan.champion}, candidate {plan.candidate}")
     if steps.server is not None and not steps.ledger.is_done(plan.name, "collect"):

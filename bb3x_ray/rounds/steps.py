@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,7 +20,7 @@ from bb3x_ray.data.late_words import annotations_upto, consent_upto, feedback_up
 from bb3x_ray.data.on_ray.in_order import on_all_cores
 from bb3x_ray.data.slices import Slice
 from bb3x_ray.metrics import Metrics, floats
-from bb3x_ray.registry import Promotion, Registry
+from bb3x_ray.registry import Registry
 from bb3x_ray.reward.evidence import evidence_of, thumbs
 from bb3x_ray.reward.on_ray import score_groups
 from bb3x_ray.reward.reliability import Reliability
@@ -29,7 +29,9 @@ from bb3x_ray.reward.signals import Signal
 from bb3x_ray.reward.trust import Trust, TrustHistory
 from bb3x_ray.reward.trust.report import HISTORY, judged_thumbs, load_history, save_trust
 from bb3x_ray.rounds import erasure
+from bb3x_ray.rounds.canary import Canaries
 from bb3x_ray.rounds.cleaning import deidentifier
+from bb3x_ray.rounds.hand_over import Server, hand_over, require_sound_parent
 from bb3x_ray.rounds.human_share import Exchange, rank_exchanges
 from bb3x_ray.rounds.judging import Judging, is_judges_person, may_teach
 from bb3x_ray.rounds.ledger import Ledger
@@ -55,15 +57,6 @@ from bb3x_ray.storage import Storage, read_json, write_json
 Say = Callable[[str], None]
 
 
-class Server(Protocol):
-    """What a round needs of the server: where it is, and that it answers with another version from now on."""
-
-    @property
-    def url(self) -> str: ...
-
-    def swap(self, version: str) -> None: ...
-
-
 class RoundSteps:
     """The verbs over one storage root. `server` is None where nobody is served (recorded data)."""
 
@@ -83,6 +76,7 @@ class RoundSteps:
         self.metrics, self.server, self.say = metrics, server, say
         self._learns = may_teach(config)
         self.judging = Judging(storage, self.models, material, config, say)
+        self.canaries = Canaries(storage, config, say)
 
     # collect
 
@@ -284,6 +278,7 @@ class RoundSteps:
 
     def train(self, plan: RoundPlan, training_set: str) -> Candidate:
         if not self.ledger.is_done(plan.name, "train"):
+            require_sound_parent(plan, self.models)
             erasure.mind(self.storage, self.inbox)
             self._training(plan).publish_candidate(training_set)
             lineage = self.models.lineage(plan.candidate)
@@ -336,30 +331,19 @@ class RoundSteps:
     def hand_over(self, plan: RoundPlan, verdict: Verdict) -> None:
         if not self.ledger.is_done(plan.name, "hand_over"):
             erasure.mind(self.storage, self.inbox)
-            self.say(f"hand over: {hand_over(plan, verdict, self.models, self.server)}")
+            self.look_at_canary()
+            begin = self.canaries.begin if self.config.canary.share else None
+            self.say(f"hand over: {hand_over(plan, verdict, self.models, self.server, begin)}")
             with self.ledger.publish(plan.name, "hand_over") as folder:
                 write_json(folder / "champion.json", {"version": self.models.champion})
 
-
-def hand_over(plan: RoundPlan, verdict: Verdict, models: Registry, server: Server | None) -> str:
-    """Move the champion and let the server answer with it, if the verdict says so. Returns what happened.
-
-    The alias moves first, because a replica that starts now reads it; asked again after a kill in between,
-    both are done once. Raises UserError for a verdict about other versions than the plan's.
-    """
-    if (verdict.candidate, verdict.champion) != (plan.candidate, plan.champion):
-        raise UserError(f"{plan.name}/evaluate holds a verdict about {verdict.candidate}: restore it.")
-    if not verdict.passed:
-        return f"{plan.champion} stays"
-    now = models.champion
-    if now not in (plan.champion, plan.candidate):
-        # Somebody rolled back or promoted meanwhile: what it was compared with is gone.
-        return f"the champion is {now} by now, {plan.candidate} is superseded"
-    models.move_champion(Promotion(verdict), expected=plan.champion)
-    if server is None:
-        return f"{plan.candidate} is champion; a running server takes it up by itself"
-    server.swap(plan.candidate)
-    return f"{plan.candidate} answers from now on"
+    def look_at_canary(self) -> None:
+        """People have talked since: perhaps they have said enough of a canary that is under way."""
+        canary = self.canaries.look()
+        if canary is not None:
+            self.say(f"canary of {canary.candidate}: {canary.words}")
+            if canary.decision == "promote" and self.server is not None:
+                self.server.swap(canary.candidate)
 
 
 def _counts(dropped: dict[str, int]) -> str:

@@ -144,12 +144,13 @@ class Training:
         self._say(f"train: the mix, by labelled turns: {describe(given)}")
 
     def _earlier(self) -> pa.Table:
-        """The sets of earlier rounds, where the mix draws from any, without those who took consent back."""
+        """The sets of earlier rounds, where the mix draws from any, without those who took consent back, and
+        without rounds whose candidate is in quarantine."""
         tables = [TRAINING_SCHEMA.empty_table()]
         if any(entry.source not in (HUMAN, SAFETY) for entry in self._config.train.mix):
             upto = info(self._storage, f"{self._plan.name}/collect").upto_seq
             consent = consent_upto(self._storage, upto)
-            for n in range(1, self._plan.number):
+            for n in sorted(set(range(1, self._plan.number)) - self._models.quarantined_rounds()):
                 if self._storage.is_published(f"rounds/{n:04d}/curate"):
                     rows = _read(self._storage.verify(f"rounds/{n:04d}/curate"))
                     names = zip(rows["person"].to_pylist(), rows["row_id"].to_pylist(), strict=True)

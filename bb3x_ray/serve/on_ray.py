@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import get_native_id
 from typing import Any, Protocol
@@ -28,6 +28,7 @@ from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.event import Event
 from bb3x_ray.serve.admission import Access
 from bb3x_ray.serve.app import create_app
+from bb3x_ray.serve.canary.arms import Arms, FindArms
 from bb3x_ray.serve.durable import EventsOf, nothing
 from bb3x_ray.serve.engines.choose import open_engine
 from bb3x_ray.serve.engines.protocol import Busy, Engine
@@ -58,6 +59,8 @@ class Wiring:
     open_parts   what a turn has beside, opened in the replica: safety, memories, modules
     events_of    person -> their events in the log, also those of other replicas
     access       whose keys are let in
+    find_arms    (champion, candidate of a canary or None, share in percent), for serve.canary.arms.Arms;
+                 None: there are no canaries
     """
 
     find_model: Callable[[str | None], tuple[str, Path]]
@@ -67,6 +70,7 @@ class Wiring:
     open_parts: Callable[[], Parts] = Parts
     events_of: EventsOf = nothing
     access: Access = field(default_factory=Access)
+    find_arms: FindArms | None = None
 
 
 class ChatServer:
@@ -84,7 +88,10 @@ class ChatServer:
         # Versions are read one after the other, and behind the replies that are written meanwhile.
         self._loader = ThreadPoolExecutor(1, "loader", _step_back)
         self._taking_up: Future[Any] | None = None
-        self._parts = wiring.open_parts()
+        self._arms = Arms(wiring.find_arms, wiring.key) if wiring.find_arms else None
+        parts = wiring.open_parts()
+        self._parts = replace(parts, arm=self._arms.arm) if self._arms else parts
+        self._held: str | None = None  # the canary's candidate, when it is in memory beside the live version
         self._engine = self._first_engine()
         self._log = wiring.open_log(serve.get_replica_context().replica_tag)
 
@@ -98,6 +105,7 @@ class ChatServer:
             self._parts,
             events_of=self._wiring.events_of,
             access=self._wiring.access,
+            candidate=self._candidate,
             replica=serve.get_replica_context().replica_tag,
         )
 
@@ -112,7 +120,8 @@ class ChatServer:
     def check_health(self) -> None:
         """Called by Serve now and then; a replica that raises is replaced.
 
-        Also takes up a champion that was promoted by somebody who does not know this server.
+        Also takes up a champion that was promoted by somebody who does not know this server, and the
+        candidate of a canary; lets that go when the canary is over.
         """
         if not self._engine.alive:
             raise RuntimeError("the engine's thread has ended")
@@ -124,6 +133,9 @@ class ChatServer:
                 log.warning("%s goes on: %s", self._engine.version, why_not)
         if self._taking_up is None and champion != self._engine.version:
             self._taking_up = self._loader.submit(self._swap, champion)
+        elif self._taking_up is None and self._candidate() != self._held:
+            candidate = self._candidate()
+            self._taking_up = self._loader.submit(self._hold, [candidate] if candidate else [])
 
     def __del__(self) -> None:
         """Called by Serve when the replica has drained: seals what it logged."""
@@ -141,12 +153,16 @@ class ChatServer:
             engine.swap(now)
         return engine
 
+    def _candidate(self) -> str | None:
+        return self._arms.split.candidate if self._arms else None
+
     def _hold(self, versions: list[str]) -> tuple[list[str], str]:
         try:
             for version in versions:
                 if version not in self._engine.versions:
                     self._engine.load(version, self._wiring.find_model(version)[1])
             self._engine.keep(versions)
+            self._held = versions[0] if versions else None
         except UserError as error:  # what answered goes on; the caller is told
             return self._engine.versions, str(error)
         return self._engine.versions, ""

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from bb3x_ray.registry import Bootstrap, Promotion, Registry
+from bb3x_ray.registry import Bootstrap, Promotion, Registry, Rollback
+from bb3x_ray.rounds.hand_over import hand_over, require_sound_parent
 from bb3x_ray.rounds.round import RoundPlan
-from bb3x_ray.rounds.steps import hand_over
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.learning import Verdict
 from bb3x_ray.storage import Storage
@@ -84,3 +84,31 @@ def test_a_candidate_whose_champion_is_gone_is_superseded(models: Registry) -> N
     models.move_champion(Promotion(verdict(True, candidate="v0003")), expected="v0001")
     assert "superseded" in hand_over(PLAN, verdict(True), models, None)
     assert models.champion == "v0003"
+
+
+def test_with_a_canary_the_champion_stays_and_the_canary_begins(models: Registry) -> None:
+    server, begun = Server(models), list[str]()
+
+    def begin(verdict: Verdict) -> str:
+        begun.append(verdict.candidate)
+        return "begun"
+
+    assert hand_over(PLAN, verdict(True), models, server, begin) == "begun"
+    assert "stays" in hand_over(PLAN, verdict(False), models, server, begin)
+    assert begun == ["v0002"] and models.champion == server.version == "v0001"
+
+
+def test_a_candidate_that_its_canary_promoted_meanwhile_begins_none(models: Registry) -> None:
+    server = Server(models)
+    models.move_champion(Promotion(verdict(True)), expected="v0001")
+    assert "answers" in hand_over(PLAN, verdict(True), models, server, begin=lambda _: pytest.fail("again"))
+    assert server.version == "v0002"
+
+
+def test_training_never_starts_from_quarantine(models: Registry) -> None:
+    require_sound_parent(PLAN, models)
+    models.move_champion(Promotion(verdict(True)), expected="v0001")
+    models.move_champion(Rollback("rude"), expected="v0002")
+    plan = RoundPlan(2, 0, "v0002", "v0003", 0)
+    with pytest.raises(UserError, match=r"rounds/0002 was planned to train from v0002.*\(rude\)"):
+        require_sound_parent(plan, models)
