@@ -15,6 +15,9 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from bb3x_ray.config import ChatConfig, ServeConfig
+from bb3x_ray.serve.api_compare import compare_routes
+from bb3x_ray.serve.compare import Compare
+from bb3x_ray.serve.completion_ids import Signer
 from bb3x_ray.serve.edge import Edge
 from bb3x_ray.serve.engine import Busy, Engine, EngineFailed, PromptRefused
 from bb3x_ray.serve.protocol import (
@@ -48,6 +51,8 @@ def create_app(
     app.add_middleware(Edge, max_body_bytes=serve_config.max_body_bytes)
     chat = Chat(engine, append_events, key, chat_config, serve_config)
     _add_api(app, chat)
+    compare = Compare(engine, chat._append, Signer(key), chat_config, serve_config)  # type: ignore[arg-type]
+    app.include_router(compare_routes(compare))
     _add_page(app)
     _add_errors(app)
     return app

@@ -1,4 +1,4 @@
-"""A real server on a port of its own, a person's browser on it, and what their screen reader would trip over."""
+"""A real server on a port of its own, a person's browser on it, and what a screen reader would trip over."""
 
 import os
 import threading
@@ -59,8 +59,11 @@ class Visitor:
 def visiting(
     browser: Browser, url: str, *, agreed: bool = True, share: bool = False, size: dict[str, int] = PHONE
 ) -> Iterator[Visitor]:
-    """Somebody opens `url`; not `agreed`: for the first time. What the console complains of fails the test."""
-    context = browser.new_context(viewport=size, accept_downloads=True)  # type: ignore[arg-type]
+    """Somebody opens `url`; not `agreed`: for the first time. What the console complains of fails the test.
+
+    Without motion, so that nothing is looked at while it still moves.
+    """
+    context = browser.new_context(viewport=size, accept_downloads=True, reduced_motion="reduce")  # type: ignore[arg-type]
     if agreed:
         choice = "yes" if share else "no"
         context.add_init_script(
@@ -93,7 +96,7 @@ def assert_nothing_sticks_out(page: Page) -> None:
     """Everything that is on the page lies within its width."""
     width = page.evaluate("document.documentElement.clientWidth")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.evaluate("document.querySelector('main').scrollWidth <= document.querySelector('main').clientWidth")
+    assert page.locator("main").evaluate("it => it.scrollWidth <= it.clientWidth")
     for box in page.locator("main li, main button, main section, header *, footer button, dialog *").all():
         bounds = box.bounding_box()
         assert bounds is None or (bounds["x"] >= -1 and bounds["x"] + bounds["width"] <= width + 1)

@@ -43,7 +43,7 @@ export function conversations(tell, onDelete) {
   function entry(conversation) {
     const item = element("li", {}, element("div", {},
       wordsOf(titleOf(conversation)),
-      element("small", { textContent: `${dateOf(conversation)}, ${conversation.messages.length} messages` })));
+      element("small", { textContent: `${dateOf(conversation)}, ${counted(conversation.messages.length)}` })));
     item.append(iconButton("bin", "Delete this conversation", () => remove(conversation, item)));
     return item;
   }
@@ -74,6 +74,10 @@ function titleOf(conversation) {
   const words = conversation.messages.find((message) => message.content)?.content ?? "Words that were not kept";
   const characters = [...words]; // whole ones: half an emoji is none
   return characters.length > LONGEST_TITLE ? `${characters.slice(0, LONGEST_TITLE).join("")}…` : words;
+}
+
+function counted(messages) {
+  return messages === 1 ? "1 message" : `${messages} messages`;
 }
 
 /** `created` in seconds since 1970. */

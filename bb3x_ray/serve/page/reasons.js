@@ -20,7 +20,7 @@ export function reasons(rating, keepsWords, onClose) {
   };
   const choices = element("div", { className: "choices", role: "group", ariaLabel: "Reasons" },
     ...Object.entries(REASONS).map(([reason, words]) => choice(rating, reason, words)));
-  box.append(element("h3", { textContent: "What went wrong?" }), choices);
+  box.append(element("h2", { textContent: "What went wrong?" }), choices);
   box.append(keepsWords ? inWords(rating, close) : element("div", { className: "actions" },
     element("small", { textContent: "You do not share this conversation, so only the reasons are kept." }),
     button("Done", close, "quiet")));

@@ -21,10 +21,12 @@ export class Reply {
     this.#end();
     speak(`Reply: ${part.text}`);
     const line = element("div", { className: "line" });
-    if (part.canned) line.append(element("span", { className: "tag" }, icon("shield"), "safety reply"), sensitive(part));
+    if (part.failed) line.append(againButton(again)); // an apology: nothing to rate
+    else if (part.canned) line.append(element("span", { className: "tag" }, icon("shield"), "safety reply"));
     else line.append(thumbs(part, this.item, keepsWords), copier(part.text), againButton(again));
     if (part.version) line.append(element("span", { className: "tag", textContent: part.version, title: "The version that wrote this" }));
     this.item.append(line);
+    if (part.canned && !part.failed) this.item.append(sensitive(part));
   }
 
   stopped(again) {

@@ -3,10 +3,9 @@ import { element } from "./element.js";
 import { say } from "./notice.js";
 import { Rating } from "./rating.js";
 
-/** Agreeing is a thumb up on the safety reply, disagreeing a thumb down. */
 export function sensitive(part) {
   const rating = new Rating(part);
-  const buttons = [[1, "Yes, it was"], [-1, "No, a false alarm"]].map(([value, words]) => {
+  const buttons = [[true, "Yes, it was"], [false, "No, a false alarm"]].map(([value, words]) => {
     const made = element("button", { type: "button", className: "choice", textContent: words, ariaPressed: "false" });
     made.addEventListener("click", () => press(made.ariaPressed === "true" ? null : value));
     return { made, value };
@@ -15,10 +14,10 @@ export function sensitive(part) {
   async function press(value) {
     show(value);
     try {
-      await rating.say(() => ({ rating: value }));
+      await rating.say(() => ({ sensitive: value }));
       say(value === null ? "Taken back." : "Thank you, that counts.");
     } catch (error) {
-      show(rating.said.rating);
+      show(rating.said.sensitive);
       say(error.message);
     }
   }

@@ -1,14 +1,14 @@
 // A reply as it is written.
 import { ask, lostConnection, Refusal } from "./api.js";
 
-/** Yields {id, version, text, done, canned, token} as the reply grows. Raises Refusal or AbortError. */
+/** Yields {id, version, text, done, canned, failed, token} as the reply grows. Raises Refusal or AbortError. */
 export async function* streamReply(messages, { user, conversation, share, signal }) {
   const answer = await ask("/v1/chat/completions", {
     method: "POST",
     signal,
     body: { model: "champion", messages, stream: true, store: share, user, metadata: { conversation_id: conversation } },
   });
-  const part = { id: "", version: "", text: "", done: false, canned: false, token: "" };
+  const part = { id: "", version: "", text: "", done: false, canned: false, failed: false, token: "" };
   for await (const data of serverSentEvents(answer.body)) {
     if (data === "[DONE]") break;
     const chunk = JSON.parse(data);
@@ -16,7 +16,8 @@ export async function* streamReply(messages, { user, conversation, share, signal
     const choice = chunk.choices?.[0];
     part.id = chunk.id ?? part.id;
     part.version = chunk.model_version ?? part.version;
-    part.canned ||= Boolean(chunk.canned);
+    part.canned ||= Boolean(chunk.canned); // a safety reply, or an apology
+    part.failed ||= Boolean(chunk.failed);
     part.token = chunk.feedback_token ?? part.token;
     part.text += choice?.delta?.content ?? "";
     if (choice?.finish_reason) part.done = true;

@@ -32,8 +32,11 @@ export function thumbs(part, item, keepsWords) {
   function show(value) {
     up.ariaPressed = String(value === 1);
     down.ariaPressed = String(value === -1);
-    if (value === -1) item.append(question);
-    else question.remove();
+    if (value !== -1) question.remove();
+    else if (!question.isConnected) {
+      item.append(question);
+      question.scrollIntoView({ block: "nearest" });
+    }
   }
   return element("div", { className: "thumbs", role: "group", ariaLabel: "Rate this reply" }, up, down);
 }
