@@ -39,14 +39,17 @@ async function compare() {
   try {
     const body = { messages, user: person.name, store: person.share };
     answer = await (await ask("/v1/compare", { method: "POST", body, signal: here.signal })).json();
+    if (running !== here) return;
     pair.show(answer.replies);
     speak(answer.replies.map(({ slot, content }) => `Reply ${slot.toUpperCase()}: ${content}`).join(" "));
     settle = () => goOn("neither", answer.replies);
   } catch (error) {
-    failed(error);
+    if (running === here) failed(error);
   } finally {
-    running = null;
-    composer.setBusy(false);
+    if (running === here) {
+      running = null;
+      composer.setBusy(false);
+    }
   }
 
   async function choose(choice) {
@@ -100,6 +103,20 @@ function retry(sentence, className) {
   }
 }
 
+function begin() {
+  running?.abort();
+  running = null;
+  messages = [];
+  settle = () => {};
+  log.replaceChildren();
+  section.hidden = true;
+  empty.hidden = false;
+  composer.setBusy(false);
+  say("");
+  speak("A new conversation.");
+  composer.focus();
+}
+
 function turn(who, said, words) {
   return element("li", { className: `turn ${who}` }, element("span", { className: "unseen", textContent: said }), wordsOf(words));
 }
@@ -118,6 +135,7 @@ composer.onSend = () => {
   if (running) return;
   send(composer.take());
 };
+byId("new").addEventListener("click", begin);
 composer.onStop = () => running?.abort();
 models().then(({ versions }) => { if (new Set(versions).size < 2) explain(); }, (error) => say(error.message));
 showSharing();

@@ -40,7 +40,7 @@ export class PairOfReplies {
     this.votes.remove();
     this.outcome.hidden = false;
     this.outcome.append(sentence(choice, versions),
-      element("small", { textContent: "Your choice counts. Write on, or ask something new." }));
+      element("small", { textContent: "Your choice counts. Write on, or start over." }));
     this.outcome.focus();
   }
 
