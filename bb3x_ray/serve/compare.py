@@ -4,7 +4,6 @@ Both replies and the choice are evidence about versions. They are logged as even
 talk: what feeds the evaluation must not teach (law 11).
 """
 
-import asyncio
 import json
 import random
 import uuid
@@ -133,7 +132,8 @@ class Compare:
         try:
             for version in (pair.a, pair.b):
                 streams.append(self._engine.submit(turns, decoding, version=version))
-            a, b = await asyncio.gather(*map(_read_all, streams))
+            # one after the other: the engine writes both at the same time
+            a, b = [await _read_all(stream) for stream in streams]
         except Exception as error:
             if {pair.a, pair.b} <= set(self._engine.versions):
                 raise
