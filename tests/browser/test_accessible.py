@@ -134,7 +134,7 @@ def test_the_comparison(browser: Browser, site: Site) -> None:
         page = visitor.page
         look(visitor, "compare-empty")
         ask(page, "Do you like tea or coffee?")
-        expect(page.locator(".vote")).to_have_count(4, timeout=30_000)
+        expect(page.locator(".vote")).to_have_count(4)
         look(visitor, "compare-choice")
         page.keyboard.press("b")
         expect(page.locator(".outcome")).to_be_visible()

@@ -40,7 +40,7 @@ def visitor(browser: Browser, site: Site) -> Iterator[Visitor]:
 def ask(page: Page, words: str) -> None:
     page.get_by_label("Your message").fill(words)
     page.keyboard.press("Enter")
-    expect(page.locator(".vote")).to_have_count(4, timeout=30_000)
+    expect(page.locator(".vote")).to_have_count(4)
 
 
 def words_of(card: Locator) -> list[str]:
@@ -140,10 +140,10 @@ def test_trouble_is_said_and_can_be_tried_again(visitor: Visitor, site: Site) ->
     site.log.broken = True
     page.get_by_label("Your message").fill("Hello")
     page.keyboard.press("Enter")
-    expect(page.locator(".failed")).to_contain_text("please try again", timeout=30_000)
+    expect(page.locator(".failed")).to_contain_text("please try again")
     site.log.broken = False
     page.get_by_role("button", name="Try again").click()
-    expect(page.locator(".vote")).to_have_count(4, timeout=30_000)
+    expect(page.locator(".vote")).to_have_count(4)
     site.log.broken = True
     page.get_by_role("button", name="A is better").click()
     expect(page.locator("#notice")).to_contain_text("please try again")

@@ -163,7 +163,7 @@ def test_it_can_be_used_by_keyboard_alone(visitor: Visitor) -> None:
     expect(page.get_by_label("Your message")).to_be_focused()
     page.keyboard.type("Hello")
     page.keyboard.press("Enter")
-    expect(page.locator("#log .bot .line")).to_have_count(1, timeout=30_000)
+    expect(page.locator("#log .bot .line")).to_have_count(1)
     expect(page.get_by_label("Your message")).to_be_focused()
     for name in ("Another reply", "Copy", "Bad reply", "Good reply"):
         page.keyboard.press("Shift+Tab")

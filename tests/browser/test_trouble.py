@@ -97,10 +97,10 @@ def test_what_could_not_be_saved_can_be_tried_again(visitor: Visitor, site: Site
     page = visitor.page
     site.log.broken = True
     ask(page, "Please keep this")
-    expect(page.locator(".failed")).to_contain_text("please try again", timeout=60_000)
+    expect(page.locator(".failed")).to_contain_text("please try again")
     site.log.broken = False
     page.get_by_role("button", name="Try again").click()
-    expect(page.locator(".bot .line")).to_have_count(1, timeout=60_000)
+    expect(page.locator(".bot .line")).to_have_count(1)
     assert site.log.events[0].text == "Please keep this"
     visitor.complaints.clear()
 

@@ -1,7 +1,7 @@
 // Two replies side by side, and the choice between them.
 import { element, wordsOf } from "./element.js";
 
-const CHOICES = [["a", "A is better", "A"], ["b", "B is better", "B"], ["both", "Both are good", "O"], ["neither", "Neither is", "N"]];
+const CHOICES = [["a", "A is better", "A"], ["b", "B is better", "B"], ["both", "Both are good", "O"], ["neither", "Neither is good", "N"]];
 
 export class PairOfReplies {
   /** Fills `section`; onChoice("a" | "b" | "both" | "neither"). */

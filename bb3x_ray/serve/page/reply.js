@@ -24,7 +24,7 @@ export class Reply {
     if (part.failed) line.append(againButton(again)); // an apology: nothing to rate
     else if (part.canned) line.append(element("span", { className: "tag" }, icon("shield"), "safety reply"));
     else line.append(thumbs(part, this.item, keepsWords), copier(part.text), againButton(again));
-    if (part.version) line.append(element("span", { className: "tag", textContent: part.version, title: "The version that wrote this" }));
+    if (part.version && !part.canned) line.append(element("span", { className: "tag", textContent: part.version, title: "The version that wrote this" }));
     this.item.append(line);
     if (part.canned && !part.failed) this.item.append(sensitive(part));
   }
