@@ -13,7 +13,8 @@ from axe_playwright_python.sync_playwright import Axe
 from fastapi import FastAPI
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
-from tests.serve.room import ListLog
+from bb3x_ray.serve.engine import Engine
+from tests.serve.room import ListLog, tiny
 
 # Generous: a machine may be busy with other things, and a test that waits says nothing about speed.
 expect.set_options(timeout=60_000)
@@ -25,6 +26,11 @@ PHONE, DESK = {"width": 390, "height": 780}, {"width": 1180, "height": 800}
 class Site:
     url: str
     log: ListLog
+
+
+def one_version(folder: Path) -> Engine:
+    """An engine with the model in `folder`, called v0001."""
+    return Engine("v0001", tiny(folder), max_batch=8, max_queued=8, max_context_tokens=512)
 
 
 @contextmanager

@@ -9,9 +9,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from bb3x_ray.config import ChatConfig, ServeConfig
 from bb3x_ray.serve.app import create_app
-from bb3x_ray.serve.engine import Engine
-from tests.browser.site import Site, Visitor, serving, visiting
-from tests.serve.room import KEY, ListLog, tiny
+from tests.browser.site import Site, Visitor, one_version, serving, visiting
+from tests.serve.room import KEY, ListLog
 
 pytestmark = pytest.mark.browser
 
@@ -19,7 +18,7 @@ pytestmark = pytest.mark.browser
 @pytest.fixture(scope="module")
 def site(tiny_model: Path) -> Iterator[Site]:
     chat, config = ChatConfig(max_new_tokens=30), ServeConfig()
-    engine = Engine("v0001", tiny(tiny_model), max_batch=8, max_queued=8, max_context_tokens=512)
+    engine = one_version(tiny_model)
     log = ListLog()
     with serving(create_app(engine, log.append, KEY, chat, config), log) as site:
         yield site

@@ -10,25 +10,25 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from bb3x_ray.config import ChatConfig, ServeConfig
 from bb3x_ray.serve.app import create_app
-from bb3x_ray.serve.engine import Engine
 from tests.browser.site import (
     DESK,
     PHONE,
     Site,
     Visitor,
     assert_nothing_sticks_out,
+    one_version,
     picture,
     serving,
     visiting,
 )
-from tests.serve.room import KEY, ListLog, tiny
+from tests.serve.room import KEY, ListLog
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
 def site(tiny_model: Path) -> Iterator[Site]:
-    engine = Engine("v0001", tiny(tiny_model), max_batch=8, max_queued=8, max_context_tokens=512)
+    engine = one_version(tiny_model)
     log = ListLog()
     # a message may be long enough to break a layout
     config = ServeConfig(max_message_chars=60_000)
