@@ -3,6 +3,7 @@ const form = document.getElementById("form");
 const text = document.getElementById("text");
 const send = document.getElementById("send");
 const left = document.getElementById("left");
+const LONGEST = text.maxLength;
 const WARN_BELOW = 200; // characters that are left
 
 export const composer = {
@@ -36,7 +37,7 @@ function show() {
   send.ariaDisabled = String(!composer.busy && !text.value.trim()); // never disabled: it may hold the focus
   text.style.height = "auto";
   text.style.height = `${Math.min(text.scrollHeight, 180)}px`;
-  const characters = text.maxLength - text.value.length;
+  const characters = LONGEST - text.value.length;
   left.textContent = characters < WARN_BELOW ? `${characters} characters left` : "";
 }
 
