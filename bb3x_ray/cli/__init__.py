@@ -11,6 +11,7 @@ from bb3x_ray.cli import module, rounds, talk
 from bb3x_ray.cli.annotate import annotate_app
 from bb3x_ray.cli.canary import canary_app
 from bb3x_ray.cli.chat import chat
+from bb3x_ray.cli.compare import compare_app
 from bb3x_ray.cli.log import log_app
 from bb3x_ray.cli.models import models_app
 from bb3x_ray.cli.reward import reward_app
@@ -33,6 +34,7 @@ app.add_typer(reward_app, name="reward")
 app.add_typer(annotate_app, name="annotate")
 app.add_typer(trust_app, name="trust")
 app.add_typer(safety_app, name="safety")
+app.add_typer(compare_app, name="compare")
 
 
 def _show_version(wanted: bool) -> None:

@@ -15,6 +15,7 @@ from bb3x_ray.classify.pairs import auroc
 from bb3x_ray.data import slices
 from bb3x_ray.evaluate.report import draw_plot, plot_rows
 from bb3x_ray.rounds.people import truth_about
+from bb3x_ray.rounds.preferences import human_preference_section
 from bb3x_ray.rounds.steps import RoundSteps
 from bb3x_ray.schemas.learning import Verdict
 from bb3x_ray.storage import read_json, write_atomic
@@ -48,6 +49,7 @@ def write_report(steps: RoundSteps, verdicts: Sequence[Verdict], control: Verdic
         "## Verdicts\n\n" + "\n".join(f"- {v.words}" for v in [*verdicts, control]),
         "## Against what needs no learning\n\n" + _gallery(shown),
         "## Gates\n\n" + _gates(verdicts),
+        *human_preference_section(steps.storage),
         "## The judge\n\n" + _judge(verdicts[-1]),
         f"## {SAMPLES} replies before and after, drawn at random\n\n" + _samples(steps, shown.candidate),
     ]

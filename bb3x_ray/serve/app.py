@@ -4,6 +4,7 @@ Metered (counts) → CORS, if any origin is named → Edge (size, time, headers)
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from bb3x_ray import __version__
 from bb3x_ray.config import ChatConfig, ServeConfig
 from bb3x_ray.serve.admission import Access, Admission, Limits
 from bb3x_ray.serve.api_about import about_routes
+from bb3x_ray.serve.api_compare import compare_routes
 from bb3x_ray.serve.api_completions import completion_routes
 from bb3x_ray.serve.api_feedback import feedback_routes
 from bb3x_ray.serve.api_people import people_routes
+from bb3x_ray.serve.compare import Compare
 from bb3x_ray.serve.completion_ids import Signer
-from bb3x_ray.serve.durable import AppendEvents, EventsOf, nothing
+from bb3x_ray.serve.durable import AppendEvents, EventsOf, append_durably, nothing
 from bb3x_ray.serve.edge import Admit, Edge
 from bb3x_ray.serve.engines.protocol import Engine
 from bb3x_ray.serve.failures import add_failures
@@ -73,6 +76,9 @@ def create_app(
     app.include_router(feedback_routes(desk, meters))
     app.include_router(people_routes(people, parts.memories))
     app.include_router(about_routes(engine, meters, candidate))
+    append = partial(append_durably, append_events)
+    compare = Compare(engine, append, signer, chat_config, serve_config, parts.safety)
+    app.include_router(compare_routes(compare))
     _add_page(app)
     add_failures(app)
     _tell_truly(app)

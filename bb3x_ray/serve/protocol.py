@@ -156,6 +156,22 @@ class FeedbackRequest(_Exact):
         return tuple(dict.fromkeys(self.reasons))
 
 
+class CompareRequest(_Sent):
+    """Two versions are to answer the same messages. `store`: whether the words are kept with the choice."""
+
+    messages: list[SentMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
+    user: str | None = Field(None, max_length=256)
+    store: bool | None = None
+    metadata: Metadata | None = None
+
+
+class ChoiceRequest(_Exact):
+    """Which of two replies a person prefers."""
+
+    choice: Literal["a", "b", "both", "neither"]
+    user: str | None = Field(None, max_length=256)
+
+
 class ConsentRequest(_Exact):
     """`store`: whether what was said may teach. About one conversation, or everything the user ever said."""
 
@@ -178,6 +194,8 @@ _MODELS = (
     StreamOptions,
     ChatRequest,
     FeedbackRequest,
+    CompareRequest,
+    ChoiceRequest,
     ConsentRequest,
     ErasureRequest,
 )

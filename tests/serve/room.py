@@ -38,6 +38,14 @@ def lanes(
     )
 
 
+def two_versions(champion: Path, candidate: Path) -> Lanes:
+    """As during a canary: v0001, and beside it v0002."""
+    engine = lanes(champion)
+    engine.load("v0002", candidate)
+    engine.keep(["v0002"])
+    return engine
+
+
 class ListLog:
     """Keeps events in memory; `broken` makes it refuse them as a full disk does."""
 

@@ -1,120 +1,134 @@
-// The page: one conversation at a time, kept in memory only.
-import { currentVersion, streamReply } from "./api.js";
-import { element } from "./element.js";
-import { thumbs } from "./feedback.js";
+// The chat page: what happens when a person sends, stops, tries again and begins anew.
+import { models } from "./api.js";
+import { composer } from "./composer.js";
+import { consent } from "./consent.js";
+import { Conversation } from "./conversation.js";
+import { openData } from "./data.js";
+import { element, wordsOf } from "./element.js";
+import { say, speak } from "./notice.js";
+import { person } from "./person.js";
+import { Reply } from "./reply.js";
+import { streamReply } from "./stream.js";
 
 const byId = (id) => document.getElementById(id);
-const [log, empty, form, text, send, share, notice, version] =
-  ["log", "empty", "form", "text", "send", "share", "notice", "version"].map(byId);
-const user = pseudonym();
-let messages = [];
-let conversation = randomId("c");
-let running = null;
+const [main, log, empty, version, sharing] = ["main", "log", "empty", "version", "sharing"].map(byId);
+let talk = new Conversation();
+let running = null; // AbortController of the reply that is being written
+let last = null; // the Reply at the end of the list
+let asked = null; // the list item of what the person said last
 
-function randomId(prefix) {
-  const bytes = crypto.getRandomValues(new Uint8Array(12));
-  return `${prefix}-${[...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
-}
-
-/** A random name for this browser: tells people apart, says nothing about them. */
-function pseudonym() {
-  const known = localStorage.getItem("bb3x-person");
-  if (known) return known;
-  const made = randomId("p");
-  localStorage.setItem("bb3x-person", made);
-  return made;
-}
-
-function say(sentence) {
-  notice.textContent = sentence;
-}
-
-function addMessage(who, words) {
-  const item = element("li", { className: who });
-  const bubble = element("div", { className: "bubble", textContent: words });
-  item.append(element("span", { className: "unseen", textContent: who === "person" ? "You: " : "Reply: " }), bubble);
-  log.append(item);
+async function send(words) {
+  if (!(await consent())) {
+    composer.giveBack(words);
+    say("Please agree first; nothing was sent.");
+    return;
+  }
+  say("");
+  talk.hear(words);
+  asked = element("li", { className: "turn person" }, element("span", { className: "unseen", textContent: "You: " }), wordsOf(words));
+  last?.settle();
+  log.append(asked);
   empty.hidden = true;
-  item.scrollIntoView({ block: "end" });
-  return { item, bubble };
+  await answer();
 }
 
-async function reply(words) {
-  const asked = [...messages, { role: "user", content: words }];
-  const mine = addMessage("person", words);
-  const { item, bubble } = addMessage("bot", "");
-  item.classList.add("writing");
-  log.setAttribute("aria-busy", "true"); // screen readers hear the whole reply once, not every piece
-  running = new AbortController();
-  const here = running;
+/** Ask for a reply to what the conversation holds. */
+async function answer() {
+  const here = (running = new AbortController());
+  const reply = (last = new Reply());
+  log.append(reply.item);
+  composer.setBusy(true);
+  speak("Writing a reply.");
+  scrollDown();
   try {
-    for await (const part of streamReply(asked, { user, conversation, share: share.checked, signal: here.signal })) {
+    for await (const part of streamReply(talk.messages, { user: person.name, conversation: talk.id, share: talk.share, signal: here.signal })) {
       if (running !== here) return;
-      bubble.textContent = part.text.trimStart();
-      if (part.done) finish(item, part, asked);
-      item.scrollIntoView({ block: "end" });
+      const follows = isAtEnd();
+      if (part.done) finish(reply, part);
+      else reply.write(part.text);
+      if (follows) scrollDown();
     }
   } catch (error) {
-    if (running !== here) return; // a new conversation began meanwhile
-    mine.item.remove();
-    item.remove();
-    empty.hidden = messages.length > 0;
-    text.value = words; // nothing was kept: the person can send it again
-    say(error.message);
+    if (running === here) end(reply, error);
   } finally {
-    item.classList.remove("writing");
     if (running === here) {
       running = null;
-      log.setAttribute("aria-busy", "false");
+      composer.setBusy(false);
       show();
     }
   }
 }
 
-function finish(item, part, asked) {
-  messages = [...asked, { role: "assistant", content: part.text }];
-  const line = element("div", { className: "line" });
-  line.append(element("span", { className: "tag", textContent: part.version, title: "the version that wrote this" }));
-  line.append(thumbs(part.id, user, say));
-  item.append(line);
+function finish(reply, part) {
+  talk.answered(part);
+  person.setProof(part.id);
   version.textContent = part.version;
+  reply.finish(part, { keepsWords: talk.share, again });
+}
+
+function end(reply, error) {
+  if (error.name === "AbortError") reply.stopped(again);
+  else if (error.canRetry) reply.failed(error, again);
+  else if (error.status) {
+    reply.item.remove();
+    asked.remove();
+    composer.giveBack(talk.unhear()); // sent again as it is, it would be refused again
+    say(talk.messages.length >= 199 ? "This conversation is full. Please begin a new one." : error.message);
+    empty.hidden = !talk.isEmpty;
+  } else throw error;
+  scrollDown();
+}
+
+function again() {
+  if (running) return;
+  say("");
+  talk.unanswer();
+  last.item.remove();
+  composer.focus();
+  answer();
+}
+
+function begin() {
+  running?.abort();
+  running = null;
+  talk = new Conversation();
+  last = asked = null;
+  log.replaceChildren();
+  empty.hidden = false;
+  composer.setBusy(false);
+  say("");
+  speak("A new conversation.");
+  show();
+  composer.focus();
+}
+
+function isAtEnd() {
+  return main.scrollHeight - main.scrollTop - main.clientHeight < 80;
+}
+
+function scrollDown() {
+  main.scrollTop = main.scrollHeight;
 }
 
 function show() {
-  send.disabled = running !== null;
-  share.disabled = messages.length > 0 || running !== null; // one choice for the whole conversation
-  text.style.height = "auto";
-  text.style.height = `${Math.min(text.scrollHeight, 160)}px`;
+  sharing.textContent = talk.isEmpty ? (person.share ? "on" : "off") : talk.share ? "on" : "off";
 }
 
-form.addEventListener("submit", (event) => {
-  event.preventDefault();
-  const words = text.value.trim();
-  if (!words || running) return;
-  text.value = "";
-  say("");
-  const talking = reply(words);
-  show();
-  talking.then(() => text.focus());
-});
-text.addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
-    event.preventDefault();
-    form.requestSubmit();
-  }
-});
-text.addEventListener("input", show);
-byId("new").addEventListener("click", () => {
-  running?.abort();
-  running = null;
-  messages = [];
-  conversation = randomId("c");
-  log.replaceChildren();
-  log.setAttribute("aria-busy", "false");
-  empty.hidden = false;
-  say("");
-  show();
-  text.focus();
-});
-currentVersion().then((name) => { version.textContent = name; });
+composer.onSend = () => {
+  send(composer.take());
+  composer.focus();
+};
+composer.onStop = () => running?.abort();
+byId("new").addEventListener("click", begin);
+for (const opener of ["open-data", "change-sharing"]) {
+  byId(opener).addEventListener("click", () => openData({ talk: () => talk, begin, onChange: show }));
+}
+for (const starter of empty.querySelectorAll("button")) {
+  starter.addEventListener("click", () => {
+    send(starter.textContent);
+    composer.focus();
+  });
+}
+models().then(({ champion }) => { version.textContent = champion; }, (error) => say(error.message));
 show();
+if (!person.agreed) consent().then(() => { show(); composer.focus(); });
