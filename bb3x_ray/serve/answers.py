@@ -56,6 +56,26 @@ class CompletionDeleted(BaseModel):
     conversation_id: str
 
 
+class ComparedReply(BaseModel):
+    slot: Literal["a", "b"]
+    content: str
+
+
+class Comparison(BaseModel):
+    id: str
+    object: Literal["comparison"]
+    replies: list[ComparedReply]
+
+
+class ChoiceTaken(BaseModel):
+    """`versions`: which slot was whose."""
+
+    id: str
+    object: Literal["comparison.choice"]
+    choice: Literal["a", "b", "both", "neither"]
+    versions: dict[Literal["a", "b"], str]
+
+
 class FeedbackTaken(BaseModel):
     id: str
     object: Literal["feedback"]

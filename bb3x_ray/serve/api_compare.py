@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse
 
+from bb3x_ray.serve.answers import ERRORS, ChoiceTaken, Comparison
 from bb3x_ray.serve.compare import Compare
 from bb3x_ray.serve.protocol import ChoiceRequest, CompareRequest
 
@@ -15,16 +16,16 @@ ComparisonId = Annotated[str, InPath(max_length=250)]
 
 
 def compare_routes(compare: Compare) -> APIRouter:
-    routes = APIRouter()
+    routes = APIRouter(responses=ERRORS)
 
-    @routes.post("/v1/compare")
+    @routes.post("/v1/compare", response_model=Comparison)
     async def ask(request: CompareRequest) -> dict[str, Any]:
         """Both replies at once, so that their speed tells nothing; which version wrote which is not said."""
         pair, a, b = await compare.ask(request)
         replies = [{"slot": "a", "content": a.text}, {"slot": "b", "content": b.text}]
         return {"id": pair.id, "object": "comparison", "replies": replies}
 
-    @routes.post("/v1/compare/{comparison_id}")
+    @routes.post("/v1/compare/{comparison_id}", response_model=ChoiceTaken)
     async def choose(comparison_id: ComparisonId, request: ChoiceRequest) -> dict[str, Any]:
         pair = await compare.choose(comparison_id, request)
         return {

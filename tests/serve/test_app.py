@@ -316,7 +316,7 @@ def test_models_health_and_page(tiny_model: Path) -> None:
             assert page.headers["x-content-type-options"] == "nosniff"
             for line in page.text.splitlines():
                 assert "<script" not in line or 'src="/page/' in line
-            for file in ("chat.js", "style.css", "api.js", "feedback.js", "element.js", "icon.svg"):
+            for file in ("chat.js", "style.css", "api.js", "rating.js", "icon.svg", "icons/thumb.svg"):
                 assert (await r.client.get(f"/page/{file}")).status_code == 200
             assert (await r.client.get("/page/../turn.py")).status_code == 404
             cors = await r.client.get("/health", headers={"Origin": "http://elsewhere"})

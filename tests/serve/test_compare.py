@@ -138,6 +138,8 @@ def test_with_one_version_in_memory_there_is_nothing_to_compare(two: dict[str, P
         async with duel(two) as r:
             pending = (await ask(r, "Hello", user="ada")).json()
             r.engine.keep([])
+            while len(r.engine.versions) > 1:
+                await asyncio.sleep(0.01)
             answer = await ask(r, "Hello", user="ada")
             assert answer.status_code == 409
             assert answer.json()["error"]["code"] == "one_version"

@@ -165,7 +165,7 @@ def test_a_stream_that_is_cut_off_by_its_client_ends(server: Served) -> None:
 
 def _until_idle(server: Served) -> None:
     deadline = time.monotonic() + 600
-    while not all(lane.idle for lane in server.engine._lanes):
+    while not all(lane.idle for lane in server.engine._lanes.values()):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -199,7 +199,7 @@ def test_who_stops_reading_is_let_go_and_the_generation_ends(tiny_model: Path) -
             }  # fmt: skip
             await app(scope, receive, send)
             assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
-            while not all(lane.idle for lane in r.engine._lanes):
+            while not all(lane.idle for lane in r.engine._lanes.values()):
                 await asyncio.sleep(0.01)
             assert r.log.events == []
             metrics = (await r.client.get("/metrics")).text

@@ -33,6 +33,8 @@ ROUTES = [
     "GET /v1/chat/completions/{completion_id}",
     "DELETE /v1/chat/completions/{completion_id}",
     "POST /v1/feedback",
+    "POST /v1/compare",
+    "POST /v1/compare/{comparison_id}",
     "POST /v1/consent",
     "POST /v1/erasure",
     "GET /v1/conversations",
