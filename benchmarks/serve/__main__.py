@@ -72,7 +72,8 @@ def measure(root: Path, options: argparse.Namespace) -> dict[str, float]:
 
     command = [sys.executable, "-m", "benchmarks.serve", "--static", str(model)]
     command += ["--rounds", str(options.rounds), "--tokens", str(options.tokens)]
-    found["static"] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    said = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
+    found["static"] = json.loads(said.splitlines()[-1])
     _say(f"static: {found['static']:.1f} tokens/s")
     with transformers_serve(model, dtype) as port:
         pace("plain", port, str(model))
