@@ -25,7 +25,7 @@ from bb3x_ray.serve.turn import Chat, ChatTurn
 
 _EVENT = {
     "type": "object",
-    "description": "with `stream`: an event's `data` is a chat.completion.chunk as JSON, the last one's [DONE]",
+    "description": "with `stream`: `data` is a chat.completion.chunk as JSON, the last one [DONE]",
     "properties": {"data": {"type": "string"}},
     "required": ["data"],
 }
