@@ -23,7 +23,13 @@ from bb3x_ray.serve.people import People
 from bb3x_ray.serve.protocol import ApiError, ChatRequest
 from bb3x_ray.serve.turn import Chat, ChatTurn
 
-_STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
+_EVENT = {
+    "type": "object",
+    "description": "with `stream`: `data` is a chat.completion.chunk as JSON, the last one [DONE]",
+    "properties": {"data": {"type": "string"}},
+    "required": ["data"],
+}
+_STREAM = {"text/event-stream": {"schema": _EVENT}}
 
 
 class Writing:
