@@ -313,7 +313,9 @@ class ModulesConfig(Section):
         "decide", description="people who return are greeted with what is remembered of them"
     )
     search_server: str = Field(
-        "", description="address of a server of ParlAI's search protocol; empty: `documents` are searched"
+        "",
+        description="address of a server of ParlAI's search protocol, which gets queries made of what people "
+        "say; empty: `documents` are searched, and nothing leaves the machine",
     )
     search_tries: int = Field(2, ge=1, le=10)
     search_timeout_s: float = Field(5.0, gt=0, description="of one try")

@@ -3,7 +3,8 @@
 Who detects is handed in (`Detector`: the project's classifier and word matcher). Which kind of trouble it is
 only chooses the canned reply; a small list of our own words tells it (`safety/kinds.json`). A few phrases
 about self-harm and emergencies are trouble by themselves, whatever a classifier thinks: there a missed one
-is worse than a false alarm. Insults and the like get a change of topic, serious matters do not.
+is worse than a false alarm. Insults and the like get a change of topic, serious matters do not; where no
+word tells the kind, the reply says where help is before it changes the topic.
 
 A reply is checked whole, never sentence by sentence. The thresholds are set on whole replies, so that the
 false alarms that were measured (`bb3x safety report`) are those that people meet; a sentence that has been
