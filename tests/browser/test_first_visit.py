@@ -29,6 +29,7 @@ def site(tiny_model: Path) -> Iterator[Site]:
 @pytest.fixture
 def newcomer(browser: Browser, site: Site) -> Iterator[Visitor]:
     site.log.events.clear()
+    site.log.broken = False
     with visiting(browser, site.url, agreed=False) as visitor:
         yield visitor
 
@@ -36,6 +37,7 @@ def newcomer(browser: Browser, site: Site) -> Iterator[Visitor]:
 @pytest.fixture
 def visitor(browser: Browser, site: Site) -> Iterator[Visitor]:
     site.log.events.clear()
+    site.log.broken = False
     with visiting(browser, site.url, share=True) as visitor:
         yield visitor
 
