@@ -31,19 +31,20 @@ def diff(storage: Storage, first: str, second: str, most: int, console: Console)
     """
     models, one, other = Registry(storage, "models"), about(storage, first), about(storage, second)
     folders = models.folder(first), models.folder(second)
-    console.print(_differences("lineage", one, other, *(_flat(each.lineage) for each in (one, other))))
-    console.print(_differences("config.json", one, other, *(_config(folder) for folder in folders)))
-    console.print(_differences("verdict", one, other, *(_verdict(each) for each in (one, other)), same=True))
+    pair = (one, other)
+    console.print(_differences("lineage", pair, _flat(one.lineage), _flat(other.lineage)))
+    console.print(_differences("config.json", pair, _config(folders[0]), _config(folders[1])))
+    console.print(_differences("verdict", pair, _verdict(one), _verdict(other), alike=True))
     _print_tensors(changes(*(WeightFiles(folder) for folder in folders)), most, console)
 
 
 def _differences(
-    title: str, one: About, other: About, a: dict[str, str], b: dict[str, str], *, same: bool = False
+    title: str, pair: tuple[About, About], a: dict[str, str], b: dict[str, str], *, alike: bool = False
 ) -> Table:
-    """Rows that differ; all of them with `same`."""
-    table = Table("", one.version, other.version, title=title, title_justify="left")
+    """Rows that differ; all of them with `alike`."""
+    table = Table("", *(one.version for one in pair), title=title, title_justify="left")
     for name in dict.fromkeys([*a, *b]):
-        if same or a.get(name) != b.get(name):
+        if alike or a.get(name) != b.get(name):
             table.add_row(*map(escape, (name, a.get(name, ""), b.get(name, ""))))
     return table
 

@@ -182,13 +182,12 @@ def replies_of(rows: Iterable[Mapping[str, Any]], versions: Iterable[str]) -> tu
         details = _details(row.get("details"))
         version = row["author_name"] if row["author_kind"] == "model" else details.get("model_version")
         if row["author_kind"] in ("model", "canned") and version in wanted:
-            latency = details.get("latency_ms")
             found.append(
                 Reply(
                     row["message_id"],
                     row["person"],
                     str(version),
-                    _number(latency),
+                    _number(details.get("latency_ms")),
                     bool(details.get("failed", False)),
                 )
             )
@@ -196,8 +195,8 @@ def replies_of(rows: Iterable[Mapping[str, Any]], versions: Iterable[str]) -> tu
 
 
 def _number(value: object) -> float | None:
-    """None for what is no number, or not finite."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+    """None for what is no number, negative, or no time that a reply can take."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e12:
         return None
     return float(value)
 
