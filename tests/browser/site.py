@@ -114,7 +114,7 @@ def assert_nothing_sticks_out(page: Page) -> None:
         """() => {
           const root = document.documentElement, main = document.querySelector('main');
           const width = root.clientWidth, out = [];
-          if (root.scrollWidth > width || main.scrollWidth > main.clientWidth) out.push('it scrolls sideways');
+          if (root.scrollWidth > width || main.scrollWidth > main.clientWidth) out.push('it scrolls');
           for (const it of document.querySelectorAll('main *, header, header *, footer *, dialog[open] *')) {
             const { left, right, width: wide } = it.getBoundingClientRect();
             if (wide && !it.closest('.words') && (left < -1 || right > width + 1))
