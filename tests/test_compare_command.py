@@ -23,6 +23,8 @@ def report(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
     with SegmentWriter(storage.path("inbox"), "r", 60, 1_000_000) as writer:
         writer.append(talk("c1", 4))
 
+    monkeypatch.setenv("COLUMNS", "200")
+
     def command(*arguments: str) -> tuple[str, str]:
         root = f"storage.root={storage.root}"
         monkeypatch.setattr(sys, "argv", ["bb3x", "compare", "report", "-c", LOCAL, *arguments, root])
