@@ -112,8 +112,9 @@ class Reply:
         if self.failed:
             about |= {"previous_interaction_failure": self.failed}
         if self._parts.arm is not None:
-            about |= {"arm": "candidate" if self.version == self._asked.version else "champion"}
-        return {**about, "version": self.version} if about else {}
+            arm = "candidate" if self.version == self._asked.version else "champion"
+            about |= {"arm": arm, "failed": self.canned == FAILURE}
+        return {**about, "model_version": self.version} if about else {}
 
     async def __aiter__(self) -> AsyncIterator[Delta]:
         shown = False

@@ -83,6 +83,8 @@ class ChatTurn:
         # A client's stop string cut the reply: the model did not end it, and must not learn that it did.
         finish = None if self.stream.canned else "length" if self.last.cut else self.finish_reason
         details = self.stream.details(with_words=self.completion.stored)
+        if "arm" in details:  # a canary's arms are compared by it
+            details |= {"latency_ms": (now_us() - self.began_us) / 1000}
         event = self._event(
             event_id,
             self.completion.completion_id,

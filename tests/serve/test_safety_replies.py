@@ -73,7 +73,7 @@ def test_an_unsafe_message_gets_a_canned_reply_that_is_flagged(tiny_model: Path)
             details = json.loads(reply.details or "")
             assert details["is_safety_controlled_response"] is True
             assert details["previous_interaction_failure"] == "unsafe_Human"
-            assert (details["safety_kind"], details["version"]) == ("insult", "v0001")
+            assert (details["safety_kind"], details["model_version"]) == ("insult", "v0001")
             assert not Author("canned", "safety").can_be_trained_on
             assert body["usage"] == {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 

@@ -50,7 +50,7 @@ def test_every_module_is_asked_logged_and_shown_to_who_asks(tiny_model: Path, tm
         assert asked >= {"search_query", "memory_knowledge", "entity_knowledge", "memory_generation"}
         assert details["memories"] == ["person: I like green tea."]
         assert (details["search_decision"], details["memory_decision"]) == ("search", "access memory")
-        assert details["version"] == "v0001" and details["reply_module"].endswith("_reply")
+        assert details["model_version"] == "v0001" and details["reply_module"].endswith("_reply")
         assert all(step["ms"] >= 0 for step in details["trace"])
         chunks = await r.stream("Hello", user="ada", store=True, metadata={"trace": "true"})
         assert chunks[-2]["trace"]["trace"] and chunks[-2]["choices"][0]["finish_reason"] in (
@@ -136,7 +136,8 @@ def test_the_arm_is_written_into_the_log(tiny_model: Path) -> None:
         for _ in range(2):  # the second is of a version that has just left memory
             await r.chat("Hello", user="ada")
             details = json.loads(r.log.events[-1].details or "")
-            assert details == {"arm": "champion", "version": "v0001"}
+            assert details.pop("latency_ms") > 0
+            assert details == {"arm": "champion", "failed": False, "model_version": "v0001"}
         event = r.log.events[-1]
         assert asked[-1] == (event.person, event.conversation_id) == (ADA, event.conversation_id)
 
