@@ -48,6 +48,11 @@ def find_model(folder: Path, version: str | None) -> tuple[str, Path]:
     return version, folder / version
 
 
+def find_arms(folder: Path) -> tuple[str, str | None, float]:
+    candidate = folder / "candidate"
+    return (folder / "champion").read_text(), candidate.read_text() if candidate.is_file() else None, 50.0
+
+
 def logged(folder: Path, names: Collection[str] | None = None) -> list[Event]:
     paths = [path for path in folder.glob("*.jsonl") if names is None or path.stem in names]
     lines = [line for path in paths for line in path.read_text().splitlines()]
@@ -79,6 +84,7 @@ def server(ray_cluster: None, root: Path) -> Iterator[ServerHandle]:
         (root / "champion").read_text,
         functools.partial(LineLog, root / "log"),
         KEY,
+        find_arms=functools.partial(find_arms, root),
     )
     config = ServeConfig(port=free_port(), num_replicas=2, num_cpus=0.1, threads=1)
     running = start(wiring, config, ChatConfig(max_new_tokens=24), ModelConfig(dtype="float32"))
@@ -224,3 +230,23 @@ def test_a_swap_may_be_asked_for_where_an_event_loop_runs(server: ServerHandle, 
     with pytest.raises(UserError, match="v0009 is not published"):
         server.hold(["v0001", "v0009"], timeout_s=60)
     server.hold([], timeout_s=60)
+
+
+def test_a_canary_s_people_get_the_candidate_until_it_ends(server: ServerHandle, root: Path) -> None:
+    """Replicas see the alias by themselves, at their next health check; whom it is for never changes."""
+    champion = (root / "champion").read_text()
+    candidate = "v0001" if champion == "v0002" else "v0002"
+    people = [f"person {number}" for number in range(12)]
+    with httpx.Client(base_url=server.url, trust_env=False, timeout=60) as client:
+
+        def versions() -> list[str]:
+            asked = [client.post("/v1/chat/completions", json=ask(server, user=name)) for name in people]
+            return [str(answer.json()["model_version"]) for answer in asked]
+
+        assert set(versions()) == {champion}
+        (root / "candidate").write_text(candidate)
+        while set(first := versions()) != {champion, candidate} or versions() != first:
+            time.sleep(1)  # one of the replicas does not have it yet
+        (root / "candidate").unlink()
+        while set(versions()) != {champion}:
+            time.sleep(1)
