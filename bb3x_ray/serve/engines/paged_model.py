@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-from transformers import GenerationConfig
-from transformers.generation import ContinuousBatchingConfig
+from transformers import ContinuousBatchingConfig, GenerationConfig
 
 from bb3x_ray.language.chat_template import Turn, prompt_ids
 from bb3x_ray.language.generation import Decoding, StreamText
@@ -53,7 +52,8 @@ class PagedModel:
         self._stopping = False
         self._number = 0
         pages = -(-min(max_context_tokens + max_reply_tokens, chat_model.max_tokens) // PAGE) + 1
-        self._manager: Any = chat_model.model.init_continuous_batching(
+        model: Any = chat_model.model
+        self._manager: Any = model.init_continuous_batching(
             # Both stand for "given by each request": a setting that is off here could not be given later.
             generation_config=GenerationConfig(do_sample=True, temperature=0.5, top_p=0.5, top_k=0),
             continuous_batching_config=ContinuousBatchingConfig(
