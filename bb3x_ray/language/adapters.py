@@ -75,7 +75,7 @@ def _with_adapters(base: Any, files: WeightFiles) -> Any:
     """A model that has the base's own tensors and other adapters; None where that cannot be."""
     if not _only_linear(base, files):
         return None
-    tensors = {id(tensor): tensor for tensor in (*base.parameters(), *base.buffers())}
+    tensors: dict[int, Any] = {id(tensor): tensor for tensor in (*base.parameters(), *base.buffers())}
     model = copy.deepcopy(base, memo=tensors)  # the tree of layers, not the tensors
     for name, layer in list(model.named_modules()):
         if isinstance(layer, AdaptedLinear):

@@ -123,8 +123,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 def check_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
     """Raise UserError when the tokenizer writes tokens that the model has never heard of."""
-    embeddings: Any = model.get_input_embeddings()
-    knows = int(embeddings.weight.shape[0])
+    knows = len(model.get_input_embeddings().get_parameter("weight"))
     if len(tokenizer) > knows:
         raise UserError(
             f"{folder}: its tokenizer has {len(tokenizer):,} tokens where the model knows {knows:,}: it is "

@@ -229,8 +229,9 @@ def test_a_version_that_is_refused_leaves_the_live_one(kind: str, versions: Path
 def test_closing_ends_every_reply_with_an_error_and_no_hang(kind: str, versions: Path) -> None:
     async def talk() -> None:
         async with opened(kind, versions, max_batch=1) as subject:
-            streams = [subject.engine.submit(HELLO, Decoding(LONG)) for _ in range(3)]
-            await begun(streams[0])
+            streams = [subject.engine.submit(HELLO, Decoding(LONG))]
+            await begun(streams[0])  # before the others, which could come first over a network and be done
+            streams += [subject.engine.submit(HELLO, Decoding(LONG)) for _ in range(2)]
             await asyncio.to_thread(subject.engine.close)
             results = await asyncio.gather(*map(read, streams), return_exceptions=True)
             assert all(isinstance(result, EngineFailed) for result in results)
