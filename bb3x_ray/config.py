@@ -204,6 +204,12 @@ class TrustConfig(Section):
     folds: int = Field(3, ge=2)
     threshold: float = Field(0.5, gt=0, lt=1, description="people whose trust is below are distrusted")
     min_thumbs: int = Field(2, ge=1, description="nobody is distrusted by fewer thumbs than this")
+    evidence: float = Field(
+        10.0,
+        ge=1,
+        description="confusion: nobody is distrusted unless what they did is this many times likelier of "
+        "somebody who cannot tell good from bad",
+    )
     min_all_thumbs: int = Field(
         60, ge=1, description="nobody is distrusted where all people together gave fewer thumbs than this"
     )

@@ -112,6 +112,22 @@ def test_what_an_ordinary_helper_is_like_is_learned_from_the_people() -> None:
     assert among_the_careful.distrusted.tolist() == [False] * 54 + [True] * 6
 
 
+def test_three_thumbs_down_are_no_evidence_where_most_thumbs_are_down() -> None:
+    """The prior that people teach may make many of them doubtful; distrust takes what they did themselves."""
+    rng = np.random.default_rng(1)
+    person = np.repeat(np.arange(72), 3)
+    good = rng.random(len(person)) < 0.25
+    label = good ^ (rng.random(len(person)) < 0.1)
+    weak = np.clip(np.where(good, 0.6, 0.3) + rng.normal(0, 0.3, len(person)), 0.02, 0.98)
+    counts = observe(Thumbs(label.astype(int), person, person, 72), weak)
+    assert Population.of(counts).distrusted.sum() > 5
+    assert not Population.of(counts, evidence=10).distrusted.any()
+    turned = observe(Thumbs((~good).astype(int), person, person, 72), np.where(good, 0.97, 0.03))[:5]
+    helpers = observe(Thumbs(good.astype(int), person, person, 72), np.where(good, 0.97, 0.03))[5:]
+    found = Population.of(np.concatenate([turned, helpers]), evidence=10)
+    assert found.distrusted.tolist() == [True] * 5 + [False] * 67
+
+
 def test_one_counts_matrix_gives_the_same_trust_in_any_order() -> None:
     counts = np.random.default_rng(0).poisson(0.5, (50, 24)).astype(float)
     order = np.random.default_rng(1).permutation(50)

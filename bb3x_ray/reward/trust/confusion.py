@@ -95,7 +95,7 @@ class Population:
     """P people against each other.
 
     trust        [P] probability that a person tells good from bad at least half as well as the best quarter
-    distrusted   [P] trust below the threshold, by enough thumbs
+    distrusted   [P] trust below the threshold, by enough thumbs that say enough against the person
     right        [P, 2] expected chance of being right about good replies, and about bad ones
     """
 
@@ -104,8 +104,14 @@ class Population:
     right: np.ndarray
 
     @classmethod
-    def of(cls, counts: np.ndarray, threshold: float = 0.5, min_thumbs: int = 1) -> "Population":
-        """counts [P, 2 · levels] as of `observe`; they need not be whole numbers."""
+    def of(
+        cls, counts: np.ndarray, threshold: float = 0.5, min_thumbs: int = 1, evidence: float = 1.0
+    ) -> "Population":
+        """counts [P, 2 · levels] as of `observe`; they need not be whole numbers.
+
+        evidence   the Bayes factor against a person that distrust takes. The prior alone, which all people
+                   taught, distrusts nobody: where most thumbs are down, three thumbs down say next to nothing
+        """
         likelihood = counts @ _log_likelihood()
         likelihood = np.exp(likelihood - likelihood.max(1, keepdims=True))
         prior = _prior(likelihood)
@@ -113,10 +119,12 @@ class Population:
         posterior /= posterior.sum(1, keepdims=True)
         skill = posterior @ _SKILL
         best = np.sort(skill)[-max(1, len(skill) // 4) :].mean()
-        trust = posterior[:, _SKILL >= _HALF * best - 1e-9].sum(1)
+        tells = _SKILL >= _HALF * best - 1e-9
+        trust, before = posterior[:, tells].sum(1), prior[tells].sum()
+        against = (1 - trust) * before >= evidence * trust * (1 - before)
         enough = counts.sum(1) >= min_thumbs
         right = np.stack([posterior @ GOOD, posterior @ BAD], 1)
-        return cls(trust, (trust < threshold) & enough, right)
+        return cls(trust, (trust < threshold) & against & enough, right)
 
     def meant(self, thumbs: Thumbs, p: np.ndarray) -> np.ndarray:
         """[N] probability that a reply is good, from the models and from the thumb of such a person."""

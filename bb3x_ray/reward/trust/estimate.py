@@ -195,7 +195,9 @@ def _as_one_person(
     """A group's thumbs together are those of one person, who is trusted or not; if so, each account's thumbs
     count as a share of that person's."""
     together = np.array([counts[group].sum(0) for group in groups])
-    population = Population.of(np.concatenate([counts, together]), config.threshold, config.min_thumbs)
+    population = Population.of(
+        np.concatenate([counts, together]), config.threshold, config.min_thumbs, config.evidence
+    )
     trust, distrusted, right = found.trust.copy(), found.distrusted.copy(), found.right.copy()
     weight, shares = found.weight.copy(), _shares(thumbs, groups)
     for i, group in enumerate(groups):

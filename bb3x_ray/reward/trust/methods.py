@@ -147,8 +147,11 @@ def three_stage(
 
 def _confusion(thumbs: Thumbs, judge: Judge, config: TrustConfig, past: np.ndarray) -> Cleaned:
     p = settle(thumbs, judge, past)
-    found = Population.of(past + observe(thumbs, p), config.threshold, config.min_thumbs)
-    label, weight = thumbs.label.astype(np.float64), 1.0 - found.distrusted[thumbs.person]
+    found = Population.of(past + observe(thumbs, p), config.threshold, config.min_thumbs, config.evidence)
+    # Who is likelier to be no helper, by evidence that is not enough for distrust, counts by that much less.
+    doubted = np.where(found.trust < config.threshold, found.trust, 1.0)
+    weight = np.where(found.distrusted, 0.0, doubted)[thumbs.person]
+    label = thumbs.label.astype(np.float64)
     if config.method == "confusion_relabel":
         meant = found.meant(thumbs, p)
         label, weight = (meant > 0.5).astype(np.float64), np.abs(2 * meant - 1)

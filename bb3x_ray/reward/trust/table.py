@@ -25,7 +25,7 @@ def trust_table(history: TrustHistory, config: TrustConfig) -> pa.Table:
     """A table of TRUST_SCHEMA, a row a person, in their order. Arithmetic only: no model is asked."""
     if not history.people:
         return TRUST_SCHEMA.empty_table()
-    found = Population.of(history.counts, config.threshold, config.min_thumbs)
+    found = Population.of(history.counts, config.threshold, config.min_thumbs, config.evidence)
     thumbs = history.counts.sum(1, dtype=np.float64)
     columns = [history.people, found.trust, found.distrusted, thumbs, *found.right.T]
     return pa.table([pa.array(column) for column in columns], schema=TRUST_SCHEMA)
