@@ -16,7 +16,15 @@ from starlette.concurrency import run_in_threadpool
 from bb3x_ray.language.chat_template import Turn
 from bb3x_ray.language.generation import Decoding
 from bb3x_ray.schemas.conversation import Author, model
-from bb3x_ray.serve.engines.protocol import Busy, Delta, Engine, EngineFailed, PromptRefused, Stream
+from bb3x_ray.serve.engines.protocol import (
+    Busy,
+    Delta,
+    Engine,
+    EngineFailed,
+    PromptRefused,
+    Stream,
+    UnknownVersion,
+)
 from bb3x_ray.serve.memory import Memories
 from bb3x_ray.serve.modules.bb3 import BB3, Talk
 from bb3x_ray.serve.modules.module import ModuleFailed
@@ -169,10 +177,10 @@ class Reply:
 
     def _submit(self, turns: Sequence[Turn], decoding: Decoding, stops: Sequence[str] = ()) -> Stream:
         # A version that has just left memory, as a candidate that was rolled back, is nobody's any more.
-        version = self._asked.version
-        if version is not None and version != self._engine.version and version in self._engine.versions:
-            return self._engine.submit(turns, decoding, stops, version=version)
-        return self._engine.submit(turns, decoding, stops)
+        try:
+            return self._engine.submit(turns, decoding, stops, self._asked.version)
+        except UnknownVersion:
+            return self._engine.submit(turns, decoding, stops)
 
     async def _generate(self, turns: Sequence[Turn], decoding: Decoding) -> str:
         """A module's call. Raises ModuleFailed."""
