@@ -1,5 +1,6 @@
 """`bb3x compare`: what people chose at /compare, where two versions answer them blindly."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -31,6 +32,7 @@ def compare_report(
     from bb3x_ray.data.comparisons import comparisons
     from bb3x_ray.evaluate.human_preference import human_preferences
     from bb3x_ray.evaluate.human_preference_report import preference_table
+    from bb3x_ray.rounds.console import WIDE
     from bb3x_ray.storage import Storage
 
     catch_up(parsed)
@@ -39,7 +41,8 @@ def compare_report(
     if json:
         Console().print_json(data=[one.to_dict() for one in found])
     elif found:
-        Console(highlight=False).print(preference_table(found))
+        width = None if sys.stdout.isatty() else WIDE
+        Console(highlight=False, width=width).print(preference_table(found))
     else:
         typer.echo(
             "nobody has compared two versions yet: people do so at /compare of a server that holds two, as "
