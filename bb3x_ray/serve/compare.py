@@ -147,10 +147,13 @@ class Compare:
         if self._safety is None:
             return
         heard = [turn.text for turn in reversed(turns) if turn.role != "system"]
-        if not replies and await run_in_threadpool(self._safety.check_message, heard[0]):
-            raise _unfit("This is nothing to compare replies on; please ask something else.")
+        if not replies:
+            kind = await run_in_threadpool(self._safety.check_message, heard[0])
+            if kind is not None:
+                raise _unfit("This is nothing to compare replies on; please ask something else.")
         for reply in replies:
-            if await run_in_threadpool(self._safety.check_reply, heard, reply):
+            kind = await run_in_threadpool(self._safety.check_reply, heard, reply)
+            if kind is not None:
                 raise _unfit("One of the replies was not fit to be shown; please ask something else.")
 
     def _read(self, request: CompareRequest) -> list[Turn]:
