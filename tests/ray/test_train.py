@@ -212,16 +212,15 @@ def fine_changes(
     "changes",
     [
         {"dtype": "bfloat16", "workers": 2, "zero_stage": 3},
-        {"dtype": "bfloat16"},
-        {"dtype": "bfloat16", "zero_stage": 0},
-        {"dtype": "bfloat16", "zero_stage": 2},
+        pytest.param({"dtype": "bfloat16"}, marks=pytest.mark.slow),
+        pytest.param({"dtype": "bfloat16", "zero_stage": 0}, marks=pytest.mark.slow),
+        pytest.param({"dtype": "bfloat16", "zero_stage": 2}, marks=pytest.mark.slow),
         pytest.param({"dtype": "float16", "workers": 2}, marks=FLOAT16),
         pytest.param({"dtype": "float16", "zero_stage": 0}, marks=FLOAT16),
-        {"dtype": "bfloat16", "zero_stage": 3, "offload": "all"},
+        pytest.param({"dtype": "bfloat16", "zero_stage": 3, "offload": "all"}, marks=pytest.mark.slow),
     ],
     ids=str,
 )
-@pytest.mark.slow
 def test_half_precision_publishes_what_was_learned_not_what_it_is_rounded_to(
     fine_changes: torch.Tensor, training_set: Path, tiny_model: Path, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
