@@ -246,10 +246,12 @@ def _judges_that_saw(storage: Storage, person: str, rated: int | None, first: in
 
 def _drop_unfinished(storage: Storage) -> None:
     """What a step that was killed had made, which no manifest lists: ids of people, or copies of talk. A step
-    that is done again makes it anew."""
+    that is done again makes it anew, as a canary's next look does its scores, which name messages."""
     storage.clear_aside()
     for parts in storage.path("rounds").glob("*/scoring"):
         shutil.rmtree(parts)
+    for scores in storage.path("canaries").glob("*/scores.parquet"):
+        scores.unlink(missing_ok=True)
 
 
 def _erase_from_rounds(storage: Storage, person: str, only: str, because: str) -> int:

@@ -3,25 +3,28 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse
 
+from bb3x_ray.serve.admission import Admission
 from bb3x_ray.serve.answers import ERRORS, ChoiceTaken, Comparison
 from bb3x_ray.serve.compare import Compare
+from bb3x_ray.serve.edge import CALLER
 from bb3x_ray.serve.protocol import ChoiceRequest, CompareRequest
 
 PAGE = Path(__file__).parent / "page" / "compare.html"
 ComparisonId = Annotated[str, InPath(max_length=250)]
 
 
-def compare_routes(compare: Compare) -> APIRouter:
+def compare_routes(compare: Compare, admission: Admission) -> APIRouter:
     routes = APIRouter(responses=ERRORS)
 
     @routes.post("/v1/compare", response_model=Comparison)
-    async def ask(request: CompareRequest) -> dict[str, Any]:
+    async def ask(request: CompareRequest, http: Request) -> dict[str, Any]:
         """Both replies at once, so that their speed tells nothing; which version wrote which is not said."""
         pair, a, b = await compare.ask(request)
+        admission.spend(http.scope[CALLER], sum(one.prompt_tokens + one.tokens for one in (a, b)))
         replies = [{"slot": "a", "content": a.text}, {"slot": "b", "content": b.text}]
         return {"id": pair.id, "object": "comparison", "replies": replies}
 

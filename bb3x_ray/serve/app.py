@@ -78,7 +78,7 @@ def create_app(
     app.include_router(about_routes(engine, meters, candidate))
     append = partial(append_durably, append_events)
     compare = Compare(engine, append, signer, chat_config, serve_config, parts.safety)
-    app.include_router(compare_routes(compare))
+    app.include_router(compare_routes(compare, admission))
     _add_page(app)
     add_failures(app)
     _tell_truly(app)

@@ -35,6 +35,7 @@ class Written:
     text: str
     finish_reason: str
     tokens: int
+    prompt_tokens: int
 
 
 class Compare:
@@ -190,7 +191,7 @@ async def _read_all(stream: Stream) -> Written:
     async for delta in stream:
         text += delta.text
         finish_reason = delta.finish_reason or finish_reason
-    return Written(text, finish_reason, stream.completion_tokens)
+    return Written(text, finish_reason, stream.completion_tokens, stream.prompt_tokens)
 
 
 def _nothing_to_compare() -> ApiError:

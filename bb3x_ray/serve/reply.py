@@ -176,9 +176,11 @@ class Reply:
         yield Delta("", last.finish_reason, last.cut)
 
     def _submit(self, turns: Sequence[Turn], decoding: Decoding, stops: Sequence[str] = ()) -> Stream:
-        # A version that has just left memory, as a candidate that was rolled back, is nobody's any more.
+        # All calls of one turn go to the version that it began with, also when another takes over meanwhile.
+        version = self._asked.version or (self._version if self._parts.modules else None)
+        # One that has just left memory, as a candidate that was rolled back, is nobody's any more.
         try:
-            return self._engine.submit(turns, decoding, stops, self._asked.version)
+            return self._engine.submit(turns, decoding, stops, version)
         except UnknownVersion:
             return self._engine.submit(turns, decoding, stops)
 

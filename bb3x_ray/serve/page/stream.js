@@ -6,7 +6,7 @@ export async function* streamReply(messages, { user, conversation, share, signal
   const answer = await ask("/v1/chat/completions", {
     method: "POST",
     signal,
-    body: { model: "champion", messages, stream: true, store: share, user, metadata: { conversation_id: conversation } },
+    body: { model: "champion", messages, stream: true, store: share, user, metadata: { conversation_id: conversation, apology: "true" } },
   });
   const part = { id: "", version: "", text: "", done: false, canned: false, failed: false, token: "" };
   for await (const data of serverSentEvents(answer.body)) {
