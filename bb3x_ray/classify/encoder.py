@@ -35,6 +35,8 @@ class Encoder:
         folder = encoder_folder(source)
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder)
+            if self._tokenizer.pad_token is None:  # as of causal models; it is masked wherever it stands
+                self._tokenizer.pad_token = self._tokenizer.eos_token
             self._model = AutoModel.from_pretrained(folder, use_safetensors=True, dtype=torch.float32).eval()
         except OSError:
             raise UserError(f"no encoder at {source!r}: give `minilm`, a folder or a hub name.") from None

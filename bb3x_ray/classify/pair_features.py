@@ -28,6 +28,8 @@ def features(pairs: Sequence[Pair], encoder: Encoder) -> np.ndarray:
     Four texts of a pair are embedded: the message (the context's first line), the reply, its words that the
     message does not have, since what is copied is always near, and the next message.
     """
+    if not pairs:
+        return np.zeros((0, 3 * encoder.embed(["."]).shape[1] + REPLY_WIDTH + AFTER_WIDTH), np.float32)
     heard, said = [pair.context.partition("\n")[0] for pair in pairs], [pair.reply for pair in pairs]
     # Silence is near to nothing.
     message = encoder.embed(heard) * np.array([[float(bool(text))] for text in heard], np.float32)

@@ -62,7 +62,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """A round's scores by message. `low`, `high`: the thresholds between the bands."""
+    """Scores by message. `low`, `high`: the thresholds between the bands."""
 
     ids: pa.Array
     good: np.ndarray
@@ -79,16 +79,21 @@ class Scores:
 
 
 def latest_scores(storage: Storage, low: float, high: float) -> Scores:
-    """Those of the latest round that scored; none where no round did. Rows with an error are no scores."""
-    paths = sorted(storage.root.glob(_SCORES))
-    if not paths:
-        return Scores(pa.array([], pa.string()), np.empty(0), low, high)
-    turns = pq.read_table(paths[-1])
+    """Of each reply that of the latest round that scored it. Rows with an error are no scores."""
+    schema = pa.schema([("message_id", pa.string()), ("good", pa.float64())])
+    # The latest first: of an id that is there twice, the first is found.
+    found = [_scores_of(path) for path in sorted(storage.root.glob(_SCORES), reverse=True)]
+    turns = pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in found)])
+    return Scores(in_one(turns["message_id"]), turns["good"].to_numpy(), low, high)
+
+
+def _scores_of(path: Path) -> pa.Table:
+    turns = pq.read_table(path)
     turns = turns.filter(pc.equal(turns["error"], ""))
     good = turns["good"]
     if "fresh" in turns.column_names:  # what the model alone thought: `good` was moved by the thumb
         good = pc.coalesce(turns["fresh"], good)
-    return Scores(in_one(turns["message_id"]), good.to_numpy(), low, high)
+    return pa.table({"message_id": turns["message_id"], "good": good})
 
 
 def draw(

@@ -86,13 +86,18 @@ def _asked(conversation: Conversation, index: int, about: Row, per_context: int)
 class Choice:
     """How answers become labels; the same thresholds and cap as for logged replies.
 
-    pairs   compare the best with the worst answer to a context (pairwise CRINGE), whatever their labels
+    pairs          compare the best with the worst answer to a context (pairwise CRINGE), whatever the labels
+    unsafe_above   answers that are less safe are never imitated
     """
 
     imitate_above: float
     avoid_below: float
     max_avoid_per_imitate: float
     pairs: bool = False
+    unsafe_above: float = 1.0
+
+    def is_unsafe(self, answer: Row) -> bool:
+        return (answer["unsafe"] or 0.0) > self.unsafe_above
 
 
 def learn_from_answers(
@@ -117,7 +122,7 @@ def learn_from_answers(
     usable = _usable(answers.to_pylist(), dropped)
     usable.sort(key=lambda row: _chance(seed, row["answer_id"]))
     if choice.pairs:
-        rows, kept = _pairs(usable, around, dropped)
+        rows, kept = _pairs(usable, choice, around, dropped)
     else:
         good, bad = _balanced(usable, choice, dropped)
         human = _human(own, len(good), more_human)
@@ -159,6 +164,8 @@ def _balanced(rows: list[Row], choice: Choice, dropped: Counter[str]) -> tuple[l
         good = row["good"] >= choice.imitate_above
         if not good and row["good"] > choice.avoid_below:
             dropped["unsure"] += 1
+        elif good and choice.is_unsafe(row):
+            dropped["unsafe"] += 1
         elif times[_same(row)] == MAX_SAME:
             dropped["too_often"] += 1
         else:
@@ -188,17 +195,23 @@ def _human(own: pa.Table, turns: int, more: pa.Table) -> pa.Table:
     return more.slice(0, round(turns * sources["human"] / max(1, machine)))
 
 
-def _pairs(rows: list[Row], around: "_Around", dropped: Counter[str]) -> tuple[list[Row], tuple[int, int]]:
-    """One training row for each context whose answers are not all equally good."""
+def _pairs(
+    rows: list[Row], choice: Choice, around: "_Around", dropped: Counter[str]
+) -> tuple[list[Row], tuple[int, int]]:
+    """One training row for each context whose answers are not all equally good, and one of them is safe."""
     by_context: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_context[row["context_id"]].append(row)
     times: Counter[str] = Counter()
     pairs = []
     for answers in by_context.values():
-        best = max(answers, key=lambda row: row["good"])
+        safe = [row for row in answers if not choice.is_unsafe(row)]
+        if not safe:
+            dropped["unsafe"] += len(answers)
+            continue
+        best = max(safe, key=lambda row: row["good"])
         worst = min(answers, key=lambda row: row["good"])
-        if best["good"] == worst["good"]:
+        if best["good"] <= worst["good"]:
             dropped["no_difference"] += len(answers)
             continue
         if MAX_SAME in (times[_same(best)], times[_same(worst)]):

@@ -29,6 +29,7 @@ class Teachers:
 
     learns         person -> whether their talk may teach at all
     trust          what a correction of theirs weighs, 0 to 1; 1 for who is not there
+    words          text -> the unsafe words in it
     unsafe         (context, reply) [N] -> P(unsafe) [N]; None: only words are looked at
     unsafe_above   what counts as unsafe
     """
@@ -36,6 +37,7 @@ class Teachers:
     learns: Callable[[str], bool] = lambda person: True
     distrusted: frozenset[str] = frozenset()
     trust: Mapping[str, float] = field(default_factory=dict)
+    words: Callable[[str], Sequence[str]] = unsafe_words
     unsafe: Callable[[Sequence[Pair]], np.ndarray] | None = None
     unsafe_above: float = 1.0
 
@@ -107,7 +109,7 @@ def _why_not(
 
 
 def _is_unsafe(conversation: Conversation, index: int, text: str, teachers: Teachers) -> bool:
-    if unsafe_words(text):
+    if teachers.words(text):
         return True
     if teachers.unsafe is None:
         return False

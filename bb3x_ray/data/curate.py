@@ -11,6 +11,7 @@ import pyarrow as pa
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from bb3x_ray.classify.pairs import Pair
+from bb3x_ray.classify.words import unsafe_words
 from bb3x_ray.config import CurateConfig
 from bb3x_ray.data.corrections import Teachers, corrected
 from bb3x_ray.data.labels import UNFIT, Thresholds, label_turns
@@ -48,6 +49,7 @@ def curate(
     learns: Callable[[str], bool] = lambda person: True,
     each: Each = one_by_one,
     unsafe: Callable[[Sequence[Pair]], np.ndarray] | None = None,
+    words: Callable[[str], Sequence[str]] = unsafe_words,
 ) -> CurationReport:
     """Hand the rows of TRAINING_SCHEMA to `write`, a table at a time; returns what was kept and why the rest
     was dropped. The same input, the same rows.
@@ -56,7 +58,7 @@ def curate(
     human       conversations between people, as texts of alternating speakers: the second speaker's
                 are imitated; `config.human_rows` of them are drawn
     learns      see `label_turns`
-    unsafe      asked about corrections, see `corrections.Teachers`
+    unsafe, words   asked about corrections, see `corrections.Teachers`
 
     A bot turn to imitate ends with its end of turn only when the model stopped there by itself. Of a
     conversation longer than `config.max_tokens` there are several rows, overlapping windows that label
@@ -70,7 +72,7 @@ def curate(
     """
     human_rows = _human_rows(human, AutoTokenizer.from_pretrained(tokenizer), config, system_prompt, seed)
     not_taught: Counter[str] = Counter()
-    teachers = Teachers(learns, scored.distrusted, scored.trust, unsafe, scored.unsafe_above)
+    teachers = Teachers(learns, scored.distrusted, scored.trust, words, unsafe, scored.unsafe_above)
     better = list(corrected(slice_, teachers, not_taught))
     more = len(human_rows) + len(better)
     thresholds = Thresholds(imitate_above, avoid_below, config.max_avoid_per_imitate, more)

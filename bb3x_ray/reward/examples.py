@@ -19,13 +19,15 @@ WEAK = 0.05
 # Replies known by a reaction alone, for each that somebody rated: there are far more of them.
 REACTIONS_PER_RATED = 1.0
 _LEAST = 0.05  # reliability below which a thumb is no evidence
+_MEASURES = 0.5  # and below which no model is measured, or calibrated, by it
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
     """`pair.label` is P(good), what is learned; None where the evidence is in balance: nothing to learn.
 
-    label    what it is measured by, 1 or 0: what annotators said, else the thumb; None: it is not measured
+    label    what it is measured by, 1 or 0: what annotators said, else what the thumb is taken for; None: it
+             is not measured, as where nobody said anything, or somebody who is doubted
     reasons  of a thumb down
     cut_off  the length limit broke the reply off
     """
@@ -54,7 +56,7 @@ def examples_of(
     said = 1 / (1 + np.exp(-model.log_odds(rated, reliability)))
     good = model.good(rated, reliability)
     examples = [
-        _rated(e, float(p), not BAD < own < GOOD)
+        _rated(e, float(p), not BAD < own < GOOD, reliability(e.person, e.message_id))
         for e, p, own in zip(rated, good, said.tolist(), strict=True)
     ]
     examples += _reacted(
@@ -73,12 +75,12 @@ def _counts(e: Evidence, reliability: Reliability, distrusted: Collection[str]) 
     return e.person not in distrusted and abs(reliability(e.person, e.message_id)) > _LEAST
 
 
-def _rated(e: Evidence, p: float, teaches: bool) -> Example:
+def _rated(e: Evidence, p: float, teaches: bool, reliable: float) -> Example:
     label = None
     if e.share_good is not None:
         label = int(e.share_good > 0.5) if e.share_good != 0.5 else None
-    elif e.thumb is not None:
-        label = int(e.thumb > 0)
+    elif e.thumb is not None and abs(reliable) >= _MEASURES:
+        label = int(e.thumb * reliable > 0)
     return Example(
         Pair(e.context, e.reply, float(p), 1.0, e.after),
         e.person,

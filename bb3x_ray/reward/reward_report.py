@@ -69,7 +69,14 @@ def _of_view(examples: Sequence[Example], p: np.ndarray, labels: np.ndarray, see
     report["auroc_se"] = (report["auroc_high"] - report["auroc_low"]) / (2 * 1.96)
     for reason in sorted({reason for e in examples for reason in e.reasons if not e.label}):
         about = np.array([bool(e.label) or reason in e.reasons for e in examples])
-        report[f"auroc_reason_{reason}"] = auroc(p[about], labels[about])
+        found = interval(
+            partial(_at, auroc, p[about], labels[about]),
+            [person for person, one in zip(people, about.tolist(), strict=True) if one],
+            seed,
+            RESAMPLES,
+        )
+        name = f"auroc_reason_{reason}"
+        report |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
     return report
 
 
@@ -125,9 +132,7 @@ def _rows(report: Mapping[str, float]) -> str:
         "balanced_accuracy": "balanced accuracy, deciding at the share of thumbs up",
         "calibration_error": "calibration error",
     }
-    reasons = sorted(
-        name for name in report if name.startswith("auroc_reason_") and not name.endswith("_fresh")
-    )
+    reasons = sorted(name for name in report if name.startswith("auroc_reason_") and f"{name}_low" in report)
     names |= {name: f"AUROC, thumbs down as {name.removeprefix('auroc_reason_')}" for name in reasons}
     rows = [
         f"| {words} | {' | '.join(_cell(report, name, view) for view in VIEWS)} |"

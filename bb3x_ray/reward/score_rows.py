@@ -56,7 +56,7 @@ class RowScorer:
         self._model, self._version, self._unsafe, self._max_chars = model, version, unsafe, max_chars
 
     def __call__(self, turns: pa.Table) -> pa.Table:
-        """Raises what the model raises only where it raises on every single row."""
+        """Raises what the model raises only where it raises on whatever it is given."""
         values, errors = self._values_and_errors(
             *(_texts(turns[name]) for name in ("context", "reply", "after"))
         )
@@ -127,9 +127,17 @@ class RowScorer:
             return np.vstack([one, other]), its_errors + others
 
         scores, errors = score(pairs)
-        if first is not None and len(pairs) > 1 and all(errors):
+        if first is not None and all(errors) and not self._works():
             raise first  # not a row's fault
         return scores, errors
+
+    def _works(self) -> bool:
+        """Whether the model scores anything at all."""
+        try:
+            self._values([Pair("Hello", "Hello.")])
+        except Exception:
+            return False
+        return True
 
     def _values(self, pairs: list[Pair]) -> np.ndarray:
         values = np.full((len(pairs), 4), np.nan)

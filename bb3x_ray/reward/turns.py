@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from bb3x_ray.reward.evidence import rated_in
 from bb3x_ray.reward.reliability import Reliability
-from bb3x_ray.reward.signal_model import SignalModel
+from bb3x_ray.reward.signal_model import THUMB, SignalModel
 from bb3x_ray.reward.signals import after_text, context_text, thumbs_of
 from bb3x_ray.schemas.conversation import Conversation
 
@@ -75,13 +75,15 @@ def with_evidence(score: float, evidence: float | None, base_rate: float) -> flo
 
     A thumb alone makes 0.85 or 0.15 (evidence ±1.73). The score moves that by how far it lies, in log odds,
     above or below the base rate: what the model expects of replies at large is no news about this one, and
-    where few replies are good it would drown every thumb up.
+    where few replies are good it would drown every thumb up. Weaker evidence, as of people who are doubted,
+    takes away the smaller a part of that base, and none moves the score against what was said.
 
     with_evidence(0.2, 1.73, 0.2) = 0.85, with_evidence(0.05, 1.73, 0.2) = 0.54
     """
     if evidence is None:
         return score
-    return _sigmoid(_logit(score) - _logit(base_rate) + evidence)
+    moved = evidence - min(1.0, abs(evidence) / THUMB) * _logit(base_rate)
+    return _sigmoid(_logit(score) + (max(0.0, moved) if evidence > 0 else min(0.0, moved)))
 
 
 def _logit(p: float) -> float:

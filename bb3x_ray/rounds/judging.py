@@ -158,7 +158,8 @@ class Judging:
         """The judge of this storage root and its version: trained the first time that a verdict is asked for,
         and anew where annotators have said more since."""
         encoder = load_encoder(self._encoder)
-        annotated = sum(e.share_good is not None for e in evidence_of(thumbs))
+        # A panel of simulated people learns nothing from annotators.
+        annotated = 0 if self.simulated else sum(e.share_good is not None for e in evidence_of(thumbs))
         newest = (self._judges.versions() or [""])[-1]
         if newest and annotated <= self._judges.lineage(newest).get("annotated", 0):
             return Judge.load(self._judges.folder(newest), encoder), newest

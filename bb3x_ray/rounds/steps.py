@@ -166,10 +166,10 @@ class RoundSteps:
         turns = pa.concat_tables([SCORED_SCHEMA.empty_table(), *tables])
         report = {k: v for k, v in self.rewards.lineage(version).items() if isinstance(v, float)}
         unsafe_above = filter_.load().reply_threshold
-        return Scored(turns, trust.trust, trust.distrusted, version, report, unsafe_above, safety), (
-            trust,
-            judged,
-        )
+        parts_of = trust.parts()
+        counts_for = {person: value * parts_of.get(person, 1.0) for person, value in trust.trust.items()}
+        scored_ = Scored(turns, counts_for, trust.distrusted, version, report, unsafe_above, safety)
+        return scored_, (trust, judged)
 
     def _history(self, plan: RoundPlan) -> TrustHistory | None:
         """What the round before remembers of people; None for the first, and after rounds of before 0.4."""
@@ -226,6 +226,8 @@ class RoundSteps:
         if wanted:
             self.say("curate: which exchanges between people to imitate beside")
         human = self._human_exchanges(plan, scored.reward_version)[:wanted] if wanted else []
+        filter_ = safety_folder(self.storage, scored.safety_version).load() if scored.safety_version else None
+        words = {"words": filter_.matcher.find} if filter_ else {}
         with pq.ParquetWriter(path, TRAINING_SCHEMA) as file:
             report = curate.curate(
                 slice_,
@@ -242,7 +244,8 @@ class RoundSteps:
                 lambda rows_of, groups: told(
                     on_all_cores(rows_of, groups), groups, self.say, "curate: {} of {} groups"
                 ),
-                safety_folder(self.storage, scored.safety_version).load() if scored.safety_version else None,
+                filter_,
+                **words,
             )
         if not report.imitate + report.avoid + report.human_rows:
             raise UserError(
@@ -294,6 +297,8 @@ class RoundSteps:
 
     def _training(self, plan: RoundPlan) -> Training:
         reward_version = plan.reward_version
+        scored = _load_scored(self.ledger.folder(plan.name, "score"))
+        filter_ = safety_folder(self.storage, scored.safety_version) if scored.safety_version else None
         return Training(
             self.storage,
             self.models,
@@ -301,6 +306,7 @@ class RoundSteps:
             self.metrics,
             plan,
             self.rewards.folder(reward_version),
+            (filter_, scored.unsafe_above) if filter_ else None,
             slices.open_slice(self.storage, f"{plan.name}/collect"),
             self._learns,
             lambda: self._human_exchanges(plan, reward_version),

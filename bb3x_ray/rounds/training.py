@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from bb3x_ray.classify.safety import SafetyFolder
 from bb3x_ray.config import Config
 from bb3x_ray.data.answers import Choice, learn_from_answers, questions
 from bb3x_ray.data.late_words import consent_upto
@@ -60,6 +61,7 @@ _SUMMED = (
 class Training:
     """Trains the candidate of one round.
 
+    safety          what checks its answers before any is imitated, and above what they count as unsafe
     slice_, learns  what the round learns from: the candidate answers the messages of these people again
     human           exchanges between people, best first
     probe           human messages for the perplexity that stops iterations; the gates look at others
@@ -73,6 +75,7 @@ class Training:
         metrics: Metrics,
         plan: RoundPlan,
         reward_folder: Path,
+        safety: tuple[SafetyFolder, float] | None,
         slice_: Slice,
         learns: Callable[[str], bool],
         human: Callable[[], list[Exchange]],
@@ -80,7 +83,7 @@ class Training:
         say: Callable[[str], None],
     ) -> None:
         self._storage, self._models, self._config, self._metrics = storage, models, config, metrics
-        self._plan, self._reward_folder, self._say = plan, reward_folder, say
+        self._plan, self._reward_folder, self._safety, self._say = plan, reward_folder, safety, say
         self._slice, self._learns, self._human, self._probe = slice_, learns, human, probe
 
     def publish_candidate(self, training_set: str) -> None:
@@ -169,6 +172,7 @@ class Training:
                 config.reward.avoid_below,
                 config.curate.max_avoid_per_imitate,
                 config.train.objective == "pairwise_cringe",
+                self._safety[1] if self._safety else 1.0,
             )
             answers = self._answers(n, parent)
             more = self._more_human(own, answers.num_rows)
@@ -220,7 +224,7 @@ class Training:
         )
 
     def _score(self, said: pa.Table) -> pa.Table:
-        """`said` with `good` and `error`: no thumb, and no next message, can help the reward model here."""
+        """`said` with its scores: no thumb, and no next message, can help the reward model here."""
         rows = said.num_rows
         turns = pa.table(
             {
@@ -237,8 +241,9 @@ class Training:
             schema=TURNS_SCHEMA,
         )
         reward = self._config.reward
-        scored = score_turns(turns, self._reward_folder, reward)
-        for column in ("good", "error"):
+        safety = self._safety[0] if self._safety else None
+        scored = score_turns(turns, self._reward_folder, reward, safety=safety)
+        for column in ("good", "unsafe", "error"):
             said = said.set_column(
                 said.schema.get_field_index(column), said.schema.field(column), scored[column]
             )

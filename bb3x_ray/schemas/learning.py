@@ -37,6 +37,7 @@ SCORED_SCHEMA = pa.schema(
 class Scored:
     """Result of the score step: turns of a slice (SCORED_SCHEMA), and trust per person.
 
+    trust          an account of a group has its part of the group's
     unsafe_above   replies whose `unsafe` is above are never imitated; by which classifier: safety_version
     """
 
@@ -69,7 +70,7 @@ TRAINING_SCHEMA = pa.schema(
 # What a candidate says to messages of its round, between two iterations. One row an answer.
 # context_id      the logged reply in whose place it stands
 # conversation_id, context   as the reward model reads them; prompt_ids: as the candidate does
-# good, error     as in SCORED_SCHEMA; null before they are scored
+# good, unsafe, error   as in SCORED_SCHEMA; null before they are scored
 ANSWERS_SCHEMA = pa.schema(
     [
         ("answer_id", pa.string()),
@@ -81,6 +82,7 @@ ANSWERS_SCHEMA = pa.schema(
         ("text", pa.string()),
         ("finish_reason", pa.string()),
         ("good", pa.float64()),
+        ("unsafe", pa.float64()),
         ("error", pa.string()),
     ]
 )

@@ -43,6 +43,7 @@ def answer(number: int, good: float, text: str = "", context: str = "", **about:
         "text": text or f"Answer number {number}.",
         "finish_reason": "stop",
         "good": good,
+        "unsafe": 0.1,
         "error": "",
         **about,
     }
@@ -108,6 +109,27 @@ def test_good_and_bad_are_balanced_and_every_drop_counted(tokenizer: PreTrainedT
         "unsure": 1,
     }
     assert len(rows) == 6
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_what_is_unsafe_is_avoided_at_most(tokenizer: PreTrainedTokenizerBase, pairs: bool) -> None:
+    choice = Choice(0.6, 0.4, 1000.0, pairs, unsafe_above=0.5)
+    answers = [
+        answer(0, 0.9, "Rude.", "m0", unsafe=0.9),
+        answer(1, 0.8, "Kind.", "m0"),
+        answer(2, 0.1, "Rude and bad.", "m0", unsafe=0.9),
+        answer(3, 0.95, "Rude again.", "m3", unsafe=0.6),
+        answer(4, 0.2, "Bad again.", "m3", unsafe=0.6),
+    ]
+    rows, report = learn(tokenizer, answers, choice=choice)
+    assert report.seen == 5 and report.dropped["unsafe"] == 2
+    taught = [_imitated(tokenizer, row) for row in rows if any(row["imitate"])]
+    assert len(taught) == 1 and "Kind." in taught[0]
+
+
+def _imitated(tokenizer: PreTrainedTokenizerBase, row: dict[str, Any]) -> str:
+    ids = [token for token, marked in zip(row["input_ids"], row["imitate"], strict=True) if marked]
+    return str(tokenizer.decode(ids))
 
 
 def test_the_same_text_teaches_twice_at_most(tokenizer: PreTrainedTokenizerBase) -> None:

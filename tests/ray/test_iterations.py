@@ -105,6 +105,7 @@ def test_iterations_stop_when_people_surprise_the_model(
         Metrics(storage.path("metrics"), config.metrics, "t"),
         PLAN,
         reward,
+        None,
         slice_,
         lambda person: True,
         lambda: [],

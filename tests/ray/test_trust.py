@@ -60,6 +60,17 @@ def test_rows_without_a_thumb_or_a_score_are_left_out(ray_cluster: None) -> None
     assert len(trust_table(count_thumbs(table.slice(1)), TrustConfig())) == 0
 
 
+def test_as_in_rounds_nobody_is_distrusted_by_models_that_know_nothing_or_few_thumbs(
+    ray_cluster: None,
+) -> None:
+    table = judged(4000, 300, seed=0)
+    helpers = table.filter(pa.array([int(name[1:]) % 5 != 0 for name in table["person"].to_pylist()]))
+    upside_down = pa.array(1 - helpers["p"].to_numpy())
+    wrong = trust_table(count_thumbs(helpers.set_column(2, "p", upside_down)), TrustConfig())
+    few = trust_table(count_thumbs(table), TrustConfig(min_all_thumbs=5000))
+    assert not any(wrong["distrusted"].to_pylist()) and not any(few["distrusted"].to_pylist())
+
+
 def test_the_command_writes_the_table_and_refuses_what_is_none(ray_cluster: None, tmp_path: Path) -> None:
     def command(file: Path) -> BaseException | None:
         return CliRunner().invoke(app, ["trust", "table", str(file), "--out", str(out)]).exception

@@ -19,6 +19,15 @@ def test_what_trust_weighed_down_to_nothing_teaches_nothing_whatever_the_bias() 
     assert only.person == "p0" and only.label == 0 and only.teaches
 
 
+def test_thumbs_of_the_doubted_teach_a_little_but_measure_nothing_and_turned_ones_are_turned() -> None:
+    up = [evidence(n, thumb=1) for n in range(3)]
+    reliability = Reliability({}, {"m1": 0.4, "m2": -0.9})
+    whole, doubted, turned = examples_of(up, SignalModel(), reliability, (), 0)
+    assert (whole.label, doubted.label, turned.label) == (1, None, 0)
+    assert whole.teaches and doubted.teaches and turned.teaches
+    assert turned.pair.label < 0.5 < doubted.pair.label < whole.pair.label
+
+
 def test_annotators_are_heard_where_the_person_is_not() -> None:
     told = evidence(0, thumb=1, annotations=("nonsensical", "nonsensical"))
     (one,) = examples_of([told], SignalModel(), Reliability({"p0": 0.0}), ("p0",), 0)

@@ -31,6 +31,16 @@ def test_it_learns_and_reports_on_unseen_people() -> None:
     assert 0 < report["auroc_se"] < 0.2
 
 
+def test_reasons_have_intervals_in_the_card() -> None:
+    told = [replace(e, reasons=("rude",)) if not e.label else e for e in examples(crowd(20, 0, 4, seed=0))]
+    _, report = train_reward(told, CONFIG, 0, ENCODER)
+    low, value, high = (report[f"auroc_reason_rude{end}"] for end in ("_low", "", "_high"))
+    assert low < value < high and report["auroc_reason_rude_low_fresh"] > 0.5
+    card = reward_card(report, "v0003")
+    assert f"| AUROC, thumbs down as rude | {value:.3f} ({low:.3f} to {high:.3f})" in card
+    assert card.count("thumbs down as rude") == 1
+
+
 def test_distrusted_peoples_thumbs_are_left_out() -> None:
     signals = crowd(10, 12, 4, seed=0, noise=0.0)
     flippers = frozenset(s.person for s in signals if s.person.startswith("flipper"))

@@ -66,9 +66,21 @@ def test_a_bad_row_has_an_error_and_its_neighbours_have_scores(model: Fussy) -> 
     assert {row["reward_version"] for row in rows} == {"v0007"}
 
 
-def test_what_raises_on_every_row_is_no_row_s_fault(model: Fussy) -> None:
+def test_a_bucket_of_bad_rows_ends_no_run(model: Fussy) -> None:
+    rows = scored(model, turns("explode", "explode twice", "explode thrice"))
+    assert {row["error"] for row in rows} == {"the model raised ArithmeticError"}
+
+
+class Broken:
+    base_rate = 0.5
+
+    def predict(self, pairs: Sequence[Pair]) -> np.ndarray:
+        raise ArithmeticError("whatever it is given")
+
+
+def test_what_raises_on_whatever_it_is_given_is_no_row_s_fault() -> None:
     with pytest.raises(ArithmeticError):
-        scored(model, turns("explode", "explode twice", "explode thrice"))
+        RowScorer(Broken(), "v0007", None, max_chars=1000)(turns("I like my tea.", "So do I."))
 
 
 def test_a_cell_that_is_no_utf8_is_a_row_with_an_error(model: Fussy) -> None:

@@ -99,9 +99,16 @@ def test_trust_becomes_reliability() -> None:
     )
     reliability = Reliability.of(trust, signals)
     assert reliability("p0", "m0") == reliability("somebody", "new") == 1
-    assert reliability("p1", "m1") == 0.25 and reliability("p3", "m3") == 0
+    assert reliability("p1", "m1") == 0.25 and reliability("p3", "m3") == reliability("p3", "new") == 0
+    assert reliability("p2", "new") == 0.5  # beside the typical person
     assert reliability("p2", "m2") < 0  # taken for the opposite of what was pressed
     assert SignalModel().good([evidence(2, thumb=1)], reliability) < 0.5
+
+
+def test_who_is_doubted_is_discounted_once() -> None:
+    signals = [Signal("c", f"m{n}", f"p{n}", "Hi", "Hello", 1) for n in range(3)]
+    trust = Trust({"p0": 0.95, "p1": 0.95, "p2": 0.4}, frozenset(), 0.7, {}, weights={"m2": 0.4})
+    assert Reliability.of(trust, signals)("p2", "m2") == pytest.approx(0.4)
 
 
 def test_accounts_of_a_group_have_a_part_of_one_person_in_thumbs_and_in_all_else() -> None:

@@ -102,6 +102,17 @@ def test_a_thumb_outweighs_the_base_rate_but_not_a_model_that_is_sure() -> None:
     assert 0 < with_evidence(0.0, -THUMB, 0.5) < with_evidence(1.0, THUMB, 0.5) < 1
 
 
+def test_weak_evidence_moves_a_score_little_and_only_its_way() -> None:
+    for base_rate in (0.05, 0.2, 0.29, 0.5, 0.9):
+        for score in (0.05, 0.38, 0.9):
+            near = with_evidence(score, 0.01, base_rate), with_evidence(score, -0.01, base_rate)
+            assert near == pytest.approx((score, score), abs=0.01)
+            assert with_evidence(score, 0.0, base_rate) == pytest.approx(score)
+            for strength in (0.1, 0.3, 0.7, 1.0, 2.0):
+                assert with_evidence(score, -strength * THUMB, base_rate) <= score + 1e-9
+                assert with_evidence(score, strength * THUMB, base_rate) >= score - 1e-9
+
+
 def test_annotations_count_even_where_the_person_is_distrusted() -> None:
     talk = conversation("b", "eve", "Hi", "Hey.", "Tea?", "Yes.", thumbs={1: 1, 3: 1})
     talk = replace(talk, annotations=(Annotation("b-1", "r", "nonsensical", "e"),))

@@ -21,6 +21,7 @@ FoldJudge = Callable[[Sequence[Signal], np.ndarray, np.ndarray, Sequence[Signal]
 class Trust:
     """Trust per person, 0 to 1: for the method `confusion` the probability that the person is a helper.
 
+    trust       where the fold models know nothing, the same for all
     agreement   mean of 1 − error of the thumbs of those who are listened to, of this round and of those
                 before: 0.5 or less means that the fold models know nothing, and then nobody is distrusted
     thumbs      how many each person ever gave, those that faded counted in part
@@ -52,6 +53,10 @@ class Trust:
     def label(self, signal: Signal) -> float:
         """What a thumb is taken for."""
         return self.labels.get(signal.message_id, float(signal.label))
+
+    def parts(self) -> dict[str, float]:
+        """What of one person each account of a group is."""
+        return {person: 1 / len(group) for group in self.groups for person in group}
 
     def metrics(self) -> dict[str, float]:
         return {
@@ -102,6 +107,7 @@ def estimate_trust(
             found,
             label=thumbs.label.astype(float),
             weight=_shares(thumbs, groups),
+            trust=found.trust if agreement > 0.5 else np.full(len(names), float(np.median(found.trust))),
             distrusted=np.zeros(thumbs.people, bool),
         )
     return _told(found, thumbs, everything, len(signals), names, counts, groups, agreement, history, config)

@@ -6,6 +6,7 @@ import pyarrow as pa
 from bb3x_ray.config import TrustConfig
 from bb3x_ray.reward.trust.confusion import Population
 from bb3x_ray.reward.trust.history import TrustHistory
+from bb3x_ray.reward.trust.methods import level_errors
 
 # thumbs             those that faded count in part
 # right_about_good   expected chance that the person gives a good reply a thumb up; and a bad one a thumb down
@@ -22,10 +23,17 @@ TRUST_SCHEMA = pa.schema(
 
 
 def trust_table(history: TrustHistory, config: TrustConfig) -> pa.Table:
-    """A table of TRUST_SCHEMA, a row a person, in their order. Arithmetic only: no model is asked."""
+    """A table of TRUST_SCHEMA, a row a person, in their order. Arithmetic only: no model is asked.
+
+    As in a round, nobody is distrusted where the models that judged know nothing, or where people gave fewer
+    than `config.min_all_thumbs` thumbs together.
+    """
     if not history.people:
         return TRUST_SCHEMA.empty_table()
-    found = Population.of(history.counts, config.threshold, config.min_thumbs, config.evidence)
-    thumbs = history.counts.sum(1, dtype=np.float64)
-    columns = [history.people, found.trust, found.distrusted, thumbs, *found.right.T]
+    counts = history.counts.astype(np.float64)
+    found = Population.of(counts, config.threshold, config.min_thumbs, config.evidence)
+    thumbs = counts.sum(1)
+    wrong = found.trust @ (counts @ level_errors()) / max(float(found.trust @ thumbs), 1e-9)
+    knows = wrong < 0.5 and thumbs.sum() >= config.min_all_thumbs
+    columns = [history.people, found.trust, found.distrusted & knows, thumbs, *found.right.T]
     return pa.table([pa.array(column) for column in columns], schema=TRUST_SCHEMA)
