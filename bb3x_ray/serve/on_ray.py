@@ -37,6 +37,7 @@ from bb3x_ray.serve.reply import Parts
 APP = "bb3x-chat"
 log = logging.getLogger(__name__)
 DRAIN_SECONDS = 60  # a replica that stops may finish what it is writing
+REST_SECONDS = 60  # before a version that could not be taken up is tried again
 
 
 class EventLog(Protocol):
@@ -87,7 +88,8 @@ class ChatServer:
         self._model = model
         # Versions are read one after the other, and behind the replies that are written meanwhile.
         self._loader = ThreadPoolExecutor(1, "loader", _step_back)
-        self._taking_up: Future[Any] | None = None
+        self._taking_up: Future[str] | None = None
+        self._rests_until = 0.0
         self._arms = Arms(wiring.find_arms, wiring.key) if wiring.find_arms else None
         parts = wiring.open_parts()
         self._parts = replace(parts, arm=self._arms.arm) if self._arms else parts
@@ -111,11 +113,8 @@ class ChatServer:
 
     async def swap(self, version: str) -> tuple[str, str]:
         """Load `version` and send new requests to it. Returns (version that answers now, why not)."""
-        return await asyncio.wrap_future(self._loader.submit(self._swap, version))
-
-    async def hold(self, versions: list[str]) -> tuple[list[str], str]:
-        """Have these in memory and no others but the live one. Returns (versions in memory, why not all)."""
-        return await asyncio.wrap_future(self._loader.submit(self._hold, versions))
+        why_not = await asyncio.wrap_future(self._loader.submit(self._swap, version))
+        return self._engine.version, why_not
 
     def check_health(self) -> None:
         """Called by Serve now and then; a replica that raises is replaced.
@@ -125,17 +124,23 @@ class ChatServer:
         """
         if not self._engine.alive:
             raise RuntimeError("the engine's thread has ended")
-        champion = self._wiring.find_champion()
-        if self._taking_up is not None and self._taking_up.done():
-            _, why_not = self._taking_up.result()  # what nobody foresaw: then a new replica may do better
-            self._taking_up = None
-            if why_not:
-                log.warning("%s goes on: %s", self._engine.version, why_not)
-        if self._taking_up is None and champion != self._engine.version:
+        if self._taking_up is not None and not self._taking_up.done():
+            return
+        why_not, self._taking_up = self._taking_up.result() if self._taking_up else "", None
+        if why_not:
+            log.warning("%s goes on: %s", self._engine.version, why_not)
+            self._rests_until = time.monotonic() + REST_SECONDS
+        if time.monotonic() < self._rests_until:
+            return
+        try:
+            champion, candidate = self._wiring.find_champion(), self._candidate()
+        except (OSError, ValueError, UserError) as error:  # what answers goes on answering
+            log.warning("%s goes on, for the aliases cannot be read: %s", self._engine.version, error)
+            return
+        if champion != self._engine.version:
             self._taking_up = self._loader.submit(self._swap, champion)
-        elif self._taking_up is None and self._candidate() != self._held:
-            candidate = self._candidate()
-            self._taking_up = self._loader.submit(self._hold, [candidate] if candidate else [])
+        elif candidate != self._held:
+            self._taking_up = self._loader.submit(self._hold, candidate)
 
     def __del__(self) -> None:
         """Called by Serve when the replica has drained: seals what it logged."""
@@ -156,25 +161,39 @@ class ChatServer:
     def _candidate(self) -> str | None:
         return self._arms.split.candidate if self._arms else None
 
-    def _hold(self, versions: list[str]) -> tuple[list[str], str]:
-        try:
-            for version in versions:
-                if version not in self._engine.versions:
-                    self._engine.load(version, self._wiring.find_model(version)[1])
-            self._engine.keep(versions)
-            self._held = versions[0] if versions else None
-        except UserError as error:  # what answered goes on; the caller is told
-            return self._engine.versions, str(error)
-        return self._engine.versions, ""
+    def _hold(self, candidate: str | None) -> str:
+        """Have a canary's candidate in memory beside the live version; None: none. Returns why not."""
 
-    def _swap(self, version: str) -> tuple[str, str]:
-        if version != self._engine.version:
-            try:
+        def keep() -> None:
+            if candidate is not None and candidate not in self._engine.versions:
+                self._engine.load(candidate, self._wiring.find_model(candidate)[1])
+            self._engine.keep([candidate] if candidate else [])
+            self._held = candidate
+
+        return _why_not(keep)
+
+    def _swap(self, version: str) -> str:
+        """Send new requests to `version`. Returns why not."""
+
+        def swap() -> None:
+            if version != self._engine.version:
                 self._engine.load(version, self._wiring.find_model(version)[1])
                 self._engine.swap(version)
-            except UserError as error:  # the live model stays; the caller is told
-                return self._engine.version, str(error)
-        return self._engine.version, ""
+
+        return _why_not(swap)
+
+
+def _why_not(change: Callable[[], None]) -> str:
+    """Why the engine could not be changed, or "": whatever it was, what answered before goes on, which a
+    replica that dies of it does not. An engine that is dead says so itself."""
+    try:
+        change()
+    except UserError as error:
+        return str(error)
+    except Exception as error:  # as when there is no memory for two
+        log.exception("a version could not be taken up")
+        return f"{type(error).__name__}, see the log of the replica"
+    return ""
 
 
 def _step_back() -> None:
@@ -201,15 +220,6 @@ class ServerHandle:
         for now, why_not in self._everywhere("swap", version, timeout_s):
             if now != version:
                 raise UserError(why_not or f"a replica answers with {now} instead of {version}.")
-
-    def hold(self, versions: list[str], timeout_s: float = 600) -> None:
-        """Return when every replica has these in memory beside the live version, and no others.
-
-        A replica that starts later has the champion only: ask again. Raises as `swap`.
-        """
-        for _, why_not in self._everywhere("hold", versions, timeout_s):
-            if why_not:
-                raise UserError(why_not)
 
     def _everywhere(self, method: str, argument: Any, timeout_s: float) -> list[Any]:
         """The answers of all replicas, asked again until there are as many as there should be.
