@@ -130,6 +130,8 @@ class ChatServer:
         if why_not:
             log.warning("%s goes on: %s", self._engine.version, why_not)
             self._rests_until = time.monotonic() + REST_SECONDS
+        if self._held is not None and self._held not in self._engine.versions:  # it died, and may do so again
+            self._held, self._rests_until = None, time.monotonic() + REST_SECONDS
         if time.monotonic() < self._rests_until:
             return
         try:
