@@ -126,6 +126,33 @@ def test_a_stream_and_its_thumb_are_in_the_log_of_a_replica(server: ServerHandle
     assert feedback.message_id == reply.message_id and feedback.rating == 1
 
 
+@pytest.mark.parametrize("more", [{}, {"user": "bea"}, {"metadata": {"conversation_id": "tea"}}], ids=str)
+def test_a_conversation_is_one_whichever_replica_answers(
+    server: ServerHandle, root: Path, more: dict[str, object]
+) -> None:
+    """Clients resend what was said, and name no conversation; each replica remembers what it served."""
+    opening = f"A talk {more}"
+    messages = [{"role": "user", "content": opening}]
+    answered: set[str] = set()  # replicas
+    with httpx.Client(base_url=server.url, trust_env=False, timeout=60) as client:
+        while len(answered) < 2 or len(messages) < 12:
+            assert len(messages) < 100, "one replica answers everything"
+            body = {"messages": messages, "store": True, "max_tokens": 4, **more}
+            answer = client.post("/v1/chat/completions", json=body).json()
+            reply = answer["choices"][0]["message"]
+            messages += [reply, {"role": "user", "content": f"And {len(messages)}?"}]
+            answered |= {
+                path.stem for path in (root / "log").glob("*.jsonl") if answer["id"] in path.read_text()
+            }
+    events = logged(root / "log")
+    ids = {event.conversation_id for event in events if event.text == opening}
+    assert len(ids) == 1
+    said = sorted((e for e in events if e.conversation_id in ids), key=lambda e: e.position or 0)
+    assert [e.text for e in said] == [message["content"] for message in messages[:-1]]
+    assert [e.author_kind for e in said] == ["person", "model"] * (len(said) // 2)
+    assert len({event.person for event in said}) == 1
+
+
 def test_a_live_swap_fails_no_request_and_changes_the_version(server: ServerHandle, root: Path) -> None:
     done, swapped = threading.Event(), threading.Event()
     seen: list[tuple[str, bool]] = []  # version, and whether it was asked after the swap

@@ -13,7 +13,7 @@ class Held(Generic[Opened]):
     """Threads may share it. There is always a current version, and it is always held.
 
     A version that was added stays until `keep` does not name it, or another becomes current in its place:
-    then it leaves with the last reply that uses it. What has left is returned, and is the caller's to give up.
+    then it leaves with the last reply that uses it. What has left is returned, for the caller to give up.
     """
 
     def __init__(self, version: str, opened: Opened) -> None:
