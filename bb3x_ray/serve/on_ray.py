@@ -40,7 +40,6 @@ from bb3x_ray.serve.reply import Parts
 APP = "bb3x-chat"
 DEPLOYMENT = "ChatServer"
 log = logging.getLogger(__name__)
-DRAIN_SECONDS = 60  # a replica that stops may finish what it is writing
 REST_SECONDS = 60  # before a version that could not be taken up is tried again
 ASK_SECONDS = 2.0  # other replicas have to say which conversation a history belongs to
 
@@ -310,7 +309,7 @@ def start(
         max_ongoing_requests=serve_config.max_batch + serve_config.max_queued + 100,
         max_queued_requests=serve_config.max_queued,
         backpressure_config=BackpressureConfig(status_code=429, retry_after_s=Busy.retry_after_s),
-        graceful_shutdown_timeout_s=DRAIN_SECONDS,
+        graceful_shutdown_timeout_s=serve_config.shutdown_seconds,
         graceful_shutdown_wait_loop_s=0.5,
         logging_config={"enable_access_log": False},
     ).bind(wiring, serve_config, chat_config, model_config)

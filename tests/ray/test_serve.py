@@ -14,12 +14,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from ray.serve.context import _get_global_client
 
 from bb3x_ray.config import ChatConfig, ModelConfig, ServeConfig
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.event import Event
 from bb3x_ray.serve.completion_ids import Signer
-from bb3x_ray.serve.on_ray import ServerHandle, Wiring, start
+from bb3x_ray.serve.on_ray import APP, DEPLOYMENT, ServerHandle, Wiring, start
 
 KEY = b"key of this test" * 2
 pytestmark = pytest.mark.ray
@@ -86,7 +87,7 @@ def server(ray_cluster: None, root: Path) -> Iterator[ServerHandle]:
         KEY,
         find_arms=functools.partial(find_arms, root),
     )
-    config = ServeConfig(port=free_port(), num_replicas=2, num_cpus=0.1, threads=1)
+    config = ServeConfig(port=free_port(), num_replicas=2, num_cpus=0.1, threads=1, shutdown_seconds=77)
     running = start(wiring, config, ChatConfig(max_new_tokens=24), ModelConfig(dtype="float32"))
     stopped = False
     try:
@@ -151,6 +152,12 @@ def test_a_conversation_is_one_whichever_replica_answers(
     assert [e.text for e in said] == [message["content"] for message in messages[:-1]]
     assert [e.author_kind for e in said] == ["person", "model"] * (len(said) // 2)
     assert len({event.person for event in said}) == 1
+
+
+def test_a_replica_that_stops_has_the_time_that_the_config_gives(server: ServerHandle) -> None:
+    details = _get_global_client().get_serve_details()
+    deployment = details["applications"][APP]["deployments"][DEPLOYMENT]
+    assert deployment["deployment_config"]["graceful_shutdown_timeout_s"] == 77
 
 
 def test_a_live_swap_fails_no_request_and_changes_the_version(server: ServerHandle, root: Path) -> None:
