@@ -60,6 +60,12 @@ class ServeConfig(Section):
     drain_seconds: float = Field(
         30, gt=0, description="handoff=drain: replies that are not done after this long end with an error"
     )
+    shutdown_seconds: float = Field(
+        180,
+        gt=0,
+        description="within which a replica that stops has to end its replies: max_reply_tokens at three a "
+        "second; longer or slower replies need more",
+    )
     engine_url: str = Field("", description="engine=openai: the server's address, up to and with /v1")
     engine_key_variable: str = Field(
         "BB3X_ENGINE_KEY", description="engine=openai: the environment variable that holds its key"

@@ -18,11 +18,14 @@ from bb3x_ray.schemas.errors import UserError
 
 # Padded prompt tokens read in one step: running requests wait for newcomers no longer than this takes.
 _PREFILL_TOKENS = 2048
+# Colder than this is the best token each time: scores divided by next to nothing are no numbers any more, on
+# which a GPU's generation dies. vLLM draws its line here, too.
+COLDEST = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How a reply is drawn. Temperature 0 takes the best token each time."""
+    """How a reply is drawn. Temperature 0, which is all below COLDEST, takes the best token each time."""
 
     max_new_tokens: int
     temperature: float = 0.8
@@ -30,8 +33,10 @@ class Decoding:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 1 or self.temperature < 0 or not 0 < self.top_p <= 1:
+        if self.max_new_tokens < 1 or not self.temperature >= 0 or not 0 < self.top_p <= 1:
             raise ValueError("decoding needs max_new_tokens >= 1, temperature >= 0 and 0 < top_p <= 1")
+        if self.temperature < COLDEST:
+            object.__setattr__(self, "temperature", 0.0)
 
 
 @dataclass(frozen=True, slots=True)

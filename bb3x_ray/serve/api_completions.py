@@ -80,7 +80,8 @@ def completion_routes(
 
     @routes.post("", response_model=ChatCompletion, responses={200: {"content": _STREAM}})
     async def complete(request: ChatRequest, http: Request) -> Response:
-        writing = Writing(chat, chat.begin(request), meters, admission, http.scope[CALLER])
+        begun = await chat.begin(request)
+        writing = Writing(chat, begun, meters, admission, http.scope[CALLER])
         turn, pieces = writing.turn, writing.pieces()
         try:
             # The first piece is taken before the answer begins, so that a failure still gets its own status.

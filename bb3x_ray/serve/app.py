@@ -24,6 +24,7 @@ from bb3x_ray.serve.api_feedback import feedback_routes
 from bb3x_ray.serve.api_people import people_routes
 from bb3x_ray.serve.compare import Compare
 from bb3x_ray.serve.completion_ids import Signer
+from bb3x_ray.serve.conversations import Conversations
 from bb3x_ray.serve.durable import AppendEvents, EventsOf, append_durably, nothing
 from bb3x_ray.serve.edge import Admit, Edge
 from bb3x_ray.serve.engines.protocol import Engine
@@ -53,6 +54,7 @@ def create_app(
     events_of: EventsOf = nothing,
     access: Access | None = None,
     candidate: Callable[[], str | None] = no_candidate,
+    conversations: Conversations | None = None,
     replica: str = "0",
 ) -> FastAPI:
     """The app around an engine and a log.
@@ -62,13 +64,14 @@ def create_app(
     parts           what a turn has beside: safety, modules, memories
     events_of       person -> their events in the log; called from threads
     candidate       the version that answers a part of the conversations, or None
+    conversations   what this replica served, where others ask for it too
     replica         what tells this replica's metrics from the others'
     """
     app = FastAPI(title="bb3x-ray", version=__version__, docs_url=None, redoc_url=None)
     meters, admission = Meters(replica), Admission(Limits.of(serve_config))
     _add_layers(app, serve_config, meters, admission, access or Access())
     parts = parts or Parts()
-    chat = Chat(engine, append_events, key, chat_config, serve_config, parts)
+    chat = Chat(engine, append_events, key, chat_config, serve_config, parts, conversations)
     signer = Signer(key)
     people = People(signer, append_events, events_of, parts.memories)
     desk = FeedbackDesk(signer, append_events, events_of, chat.is_unfinished)

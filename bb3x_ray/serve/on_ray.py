@@ -19,8 +19,9 @@ import httpx
 import torch
 from fastapi import FastAPI
 from ray import serve
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayError
 from ray.serve.config import BackpressureConfig, HTTPOptions
+from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from bb3x_ray.config import ChatConfig, ModelConfig, ServeConfig
@@ -29,15 +30,18 @@ from bb3x_ray.schemas.event import Event
 from bb3x_ray.serve.admission import Access
 from bb3x_ray.serve.app import create_app
 from bb3x_ray.serve.canary.arms import Arms, FindArms
+from bb3x_ray.serve.completion_ids import Signer
+from bb3x_ray.serve.conversations import Conversations
 from bb3x_ray.serve.durable import EventsOf, nothing
 from bb3x_ray.serve.engines.choose import open_engine
 from bb3x_ray.serve.engines.protocol import Busy, Engine
 from bb3x_ray.serve.reply import Parts
 
 APP = "bb3x-chat"
+DEPLOYMENT = "ChatServer"
 log = logging.getLogger(__name__)
-DRAIN_SECONDS = 60  # a replica that stops may finish what it is writing
 REST_SECONDS = 60  # before a version that could not be taken up is tried again
+ASK_SECONDS = 2.0  # other replicas have to say which conversation a history belongs to
 
 
 class EventLog(Protocol):
@@ -94,6 +98,9 @@ class ChatServer:
         parts = wiring.open_parts()
         self._parts = replace(parts, arm=self._arms.arm) if self._arms else parts
         self._held: str | None = None  # the canary's candidate, when it is in memory beside the live version
+        others = serve_config.num_replicas > 1
+        self._replicas = serve.get_deployment_handle(DEPLOYMENT, APP) if others else None
+        self._conversations = Conversations(Signer(wiring.key), self._ask_others if others else None)
         self._engine = self._first_engine()
         self._log = wiring.open_log(serve.get_replica_context().replica_tag)
 
@@ -108,6 +115,7 @@ class ChatServer:
             events_of=self._wiring.events_of,
             access=self._wiring.access,
             candidate=self._candidate,
+            conversations=self._conversations,
             replica=serve.get_replica_context().replica_tag,
         )
 
@@ -115,6 +123,21 @@ class ChatServer:
         """Load `version` and send new requests to it. Returns (version that answers now, why not)."""
         why_not = await asyncio.wrap_future(self._loader.submit(self._swap, version))
         return self._engine.version, why_not
+
+    def served_here(self, chain: str) -> str | None:
+        """Asked by other replicas: the conversation in which this one served a history."""
+        return self._conversations.served_here(chain)
+
+    async def _ask_others(self, chain: str) -> str | None:
+        """The conversation in which another replica served a history; where none says so, it is a new one."""
+        assert self._replicas is not None
+        try:
+            asked = self._replicas.broadcast("served_here", chain)
+            answers = await asked.results_async(timeout_s=ASK_SECONDS, return_exceptions=True)
+        except (TimeoutError, RayError, RayServeException) as error:
+            log.warning("the other replicas could not be asked for a history: %s", type(error).__name__)
+            return None
+        return next((answer for answer in answers if isinstance(answer, str)), None)
 
     def check_health(self) -> None:
         """Called by Serve now and then; a replica that raises is replaced.
@@ -130,6 +153,8 @@ class ChatServer:
         if why_not:
             log.warning("%s goes on: %s", self._engine.version, why_not)
             self._rests_until = time.monotonic() + REST_SECONDS
+        if self._held is not None and self._held not in self._engine.versions:  # it died, and may do so again
+            self._held, self._rests_until = None, time.monotonic() + REST_SECONDS
         if time.monotonic() < self._rests_until:
             return
         try:
@@ -277,14 +302,14 @@ def start(
         )
     deployment: Any = serve.deployment(serve.ingress()(ChatServer))
     app = deployment.options(
-        name="ChatServer",
+        name=DEPLOYMENT,
         num_replicas=serve_config.num_replicas,
         ray_actor_options={"num_cpus": serve_config.num_cpus, "num_gpus": serve_config.num_gpus},
         # The engine has its own bounded queue; Serve's is only the wall behind it.
         max_ongoing_requests=serve_config.max_batch + serve_config.max_queued + 100,
         max_queued_requests=serve_config.max_queued,
         backpressure_config=BackpressureConfig(status_code=429, retry_after_s=Busy.retry_after_s),
-        graceful_shutdown_timeout_s=DRAIN_SECONDS,
+        graceful_shutdown_timeout_s=serve_config.shutdown_seconds,
         graceful_shutdown_wait_loop_s=0.5,
         logging_config={"enable_access_log": False},
     ).bind(wiring, serve_config, chat_config, model_config)

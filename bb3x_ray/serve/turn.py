@@ -130,6 +130,7 @@ class Chat:
     append_events   writes events durably, or raises; called from a thread
     key             the server's secret, the same on all replicas and after a restart
     parts           safety, modules, memories and the split between two versions, where there are any
+    conversations   what was served; None: nothing yet, and there are no other replicas
     """
 
     def __init__(
@@ -140,24 +141,25 @@ class Chat:
         chat: ChatConfig,
         serve: ServeConfig,
         parts: Parts | None = None,
+        conversations: Conversations | None = None,
     ) -> None:
         self.engine = engine
         self.parts = parts or Parts()
         self._append_events = append_events
         self._signer = Signer(key)
-        self._conversations = Conversations(self._signer)
+        self._conversations = conversations or Conversations(self._signer)
         self._chat = chat
         self._serve = serve
         # Begun and not (or never) finished: no feedback on these.
         self._unfinished: OrderedDict[str, None] = OrderedDict()
 
-    def begin(self, request: ChatRequest) -> ChatTurn:
+    async def begin(self, request: ChatRequest) -> ChatTurn:
         """Start a turn. Raises ApiError for what cannot be answered, Busy when too many wait."""
         began_us = now_us()
         system, history = self._read(request)
         metadata = request.metadata
         named = metadata.conversation_id if metadata else None
-        place = self._conversations.find(history, request.user, named)
+        place = await self._conversations.find(history, request.user, named)
         completion = self._signer.new_completion(
             place.conversation_id,
             place.person,

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from ray.serve.context import _get_global_client
 
 from bb3x_ray.config import ChatConfig, ModelConfig, ServeConfig
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.event import Event
 from bb3x_ray.serve.completion_ids import Signer
-from bb3x_ray.serve.on_ray import ServerHandle, Wiring, start
+from bb3x_ray.serve.on_ray import APP, DEPLOYMENT, ServerHandle, Wiring, start
 
 KEY = b"key of this test" * 2
 pytestmark = pytest.mark.ray
@@ -86,7 +87,7 @@ def server(ray_cluster: None, root: Path) -> Iterator[ServerHandle]:
         KEY,
         find_arms=functools.partial(find_arms, root),
     )
-    config = ServeConfig(port=free_port(), num_replicas=2, num_cpus=0.1, threads=1)
+    config = ServeConfig(port=free_port(), num_replicas=2, num_cpus=0.1, threads=1, shutdown_seconds=77)
     running = start(wiring, config, ChatConfig(max_new_tokens=24), ModelConfig(dtype="float32"))
     stopped = False
     try:
@@ -124,6 +125,39 @@ def test_a_stream_and_its_thumb_are_in_the_log_of_a_replica(server: ServerHandle
     text = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
     assert (question.text, reply.text, reply.author_name) == ("Hello", text, "v0001")
     assert feedback.message_id == reply.message_id and feedback.rating == 1
+
+
+@pytest.mark.parametrize("more", [{}, {"user": "bea"}, {"metadata": {"conversation_id": "tea"}}], ids=str)
+def test_a_conversation_is_one_whichever_replica_answers(
+    server: ServerHandle, root: Path, more: dict[str, object]
+) -> None:
+    """Clients resend what was said, and name no conversation; each replica remembers what it served."""
+    opening = f"A talk {more}"
+    messages = [{"role": "user", "content": opening}]
+    answered: set[str] = set()  # replicas
+    with httpx.Client(base_url=server.url, trust_env=False, timeout=60) as client:
+        while len(answered) < 2 or len(messages) < 12:
+            assert len(messages) < 100, "one replica answers everything"
+            body = {"messages": messages, "store": True, "max_tokens": 4, **more}
+            answer = client.post("/v1/chat/completions", json=body).json()
+            reply = answer["choices"][0]["message"]
+            messages += [reply, {"role": "user", "content": f"And {len(messages)}?"}]
+            answered |= {
+                path.stem for path in (root / "log").glob("*.jsonl") if answer["id"] in path.read_text()
+            }
+    events = logged(root / "log")
+    ids = {event.conversation_id for event in events if event.text == opening}
+    assert len(ids) == 1
+    said = sorted((e for e in events if e.conversation_id in ids), key=lambda e: e.position or 0)
+    assert [e.text for e in said] == [message["content"] for message in messages[:-1]]
+    assert [e.author_kind for e in said] == ["person", "model"] * (len(said) // 2)
+    assert len({event.person for event in said}) == 1
+
+
+def test_a_replica_that_stops_has_the_time_that_the_config_gives(server: ServerHandle) -> None:
+    details = _get_global_client().get_serve_details()
+    deployment = details["applications"][APP]["deployments"][DEPLOYMENT]
+    assert deployment["deployment_config"]["graceful_shutdown_timeout_s"] == 77
 
 
 def test_a_live_swap_fails_no_request_and_changes_the_version(server: ServerHandle, root: Path) -> None:

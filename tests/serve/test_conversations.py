@@ -3,8 +3,10 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from bb3x_ray.serve.completion_ids import Signer
-from bb3x_ray.serve.conversations import Conversations, Said
+from bb3x_ray.serve.conversations import Conversations, Place, Said
 from bb3x_ray.serve.stop_words import StopWords
 from tests.serve.room import KEY, ListLog, Room, room
 
@@ -96,18 +98,60 @@ def test_a_failed_turn_is_logged_whole_when_it_is_sent_again(tiny_model: Path) -
     asyncio.run(talk())
 
 
+def find(memory: Conversations, *words: str, user: str | None = None, named: str | None = None) -> Place:
+    said = [Said("assistant" if i % 2 else "user", text) for i, text in enumerate(words)]
+    return asyncio.run(memory.find(said, user, named))
+
+
+@pytest.mark.parametrize(
+    "more", [{"user": "ada"}, {}, {"user": "ada", "named": "tea"}, {"named": "tea"}], ids=str
+)
+def test_replicas_find_each_other_s_conversations_and_log_nothing_twice(more: dict[str, str]) -> None:
+    replicas: list[Conversations] = []
+
+    async def ask(chain: str) -> str | None:
+        return next((found for each in replicas if (found := each.served_here(chain))), None)
+
+    replicas += [Conversations(Signer(KEY), ask) for _ in range(2)]
+    words, places, logged = ["Hello"], list[Place](), list[str]()
+    for turn in range(6):  # one after the other answers
+        place = find(replicas[turn % 2], *words, **more)
+        places.append(place)
+        logged += [said.text for _, _, said in place.unlogged]
+        replicas[turn % 2].served(place, len(words), f"reply {turn}")
+        words += [f"reply {turn}", f"message {turn}"]
+    assert len({(place.conversation_id, place.person) for place in places}) == 1
+    assert logged == words[:-1:2], "each message of the person once, and no reply of ours as a client's"
+
+
+def test_nobody_finds_a_conversation_by_a_history_that_is_not_theirs() -> None:
+    first = Conversations(Signer(KEY))
+
+    async def ask(chain: str) -> str | None:
+        return first.served_here(chain)
+
+    second = Conversations(Signer(KEY), ask)
+    place = find(first, "Hello", user="ada")
+    first.served(place, 1, "hi")
+    assert find(second, "Hello", "hi", "And you?", user="ada").conversation_id == place.conversation_id
+    for user, reply in (("eve", "hi"), (None, "hi"), ("ada", "hi!")):
+        stranger = find(second, "Hello", reply, "And you?", user=user)
+        assert stranger.conversation_id != place.conversation_id
+        assert [said.text for _, _, said in stranger.unlogged] == ["Hello", reply, "And you?"]
+
+
 def test_memory_is_bounded_and_forgetting_is_harmless() -> None:
     signer = Signer(KEY)
     memory = Conversations(signer, capacity=3)
     places = []
     for i in range(10):
-        place = memory.find([Said("user", f"hello {i}")], f"p{i}", f"c{i}")
+        place = find(memory, f"hello {i}", user=f"p{i}", named=f"c{i}")
         memory.served(place, 1, "hi")
         places.append(place)
     assert len(memory._logged) == 3 and len(memory._chains) <= 12
-    known = memory.find([Said("user", "hello 9")], "p9", "c9")
+    known = find(memory, "hello 9", user="p9", named="c9")
     assert known.unlogged == ()
-    forgotten = memory.find([Said("user", "hello 0")], "p0", "c0")
+    forgotten = find(memory, "hello 0", user="p0", named="c0")
     assert forgotten.unlogged == places[0].unlogged and forgotten.conversation_id == places[0].conversation_id
 
 

@@ -4,6 +4,7 @@ Seeds are not promised: the library draws for all requests from one generator.
 """
 
 import gc
+import logging
 import threading
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,8 @@ from bb3x_ray.language.loading import ChatModel, require_weights
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.serve.engines.paged_model import PagedModel
 from bb3x_ray.serve.engines.protocol import Busy, EngineFailed, Stream, UnknownVersion
+
+log = logging.getLogger(__name__)
 
 
 class Continuous:
@@ -59,8 +62,8 @@ class Continuous:
         self._held: list[Stream] = []  # while replies drain
         self._paused = self._closed = False
         self._prompts = ThreadPoolExecutor(1, thread_name_prefix="prompts")
-        self._models[version] = self._open(version, folder)
         self._current = version
+        self._models[version] = self._open(version, folder)
 
     @property
     def version(self) -> str:
@@ -88,7 +91,7 @@ class Continuous:
         with self._changed:
             if not self.alive:
                 raise EngineFailed("the engine has stopped")
-            if version is not None and version not in self._models:
+            if version is not None and not self._answers(version):
                 raise UnknownVersion(version)
             under_way = len(self._held)
             if not self._paused:
@@ -104,9 +107,12 @@ class Continuous:
     def load(self, version: str, folder: Path) -> None:
         with self._changing:
             with self._changed:
-                if version in self._models:
+                if self._answers(version):
                     self._models[version].leaving = False
                     return
+                dead = self._models.pop(version, None)
+            if dead is not None:
+                dead.stop("its generation has ended")
             if self._drain_seconds is None:
                 model = self._open(version, folder)
                 with self._changed:
@@ -125,6 +131,8 @@ class Continuous:
                 self._change_when_drained(version)
                 return
             with self._changed:
+                if not self._answers(version):
+                    raise UnknownVersion(version)
                 before, self._current = self._models[self._current], version
                 self._models[version].leaving = False
                 before.leaving = before.version not in self._kept
@@ -153,6 +161,10 @@ class Continuous:
             stream.fail(EngineFailed("the engine has stopped"))
         for model in models:
             model.stop("the engine has stopped")
+
+    def _answers(self, version: str) -> bool:
+        """Whether it is in memory and writes. A version beside the live one may have died alone."""
+        return version in self._models and self._models[version].alive
 
     def _begin(self, model: PagedModel, stream: Stream) -> None:
         self._prompts.submit(model.ask, model.begin(stream))
@@ -183,10 +195,16 @@ class Continuous:
         return sum(model.under_way for model in self._models.values())
 
     def _let_go(self) -> None:
-        """Versions that leave, and write nothing any more, give their memory back."""
+        """Versions that leave, and write nothing any more, give their memory back, and so do dead ones.
+
+        But for the current one: if that is dead, so is the engine.
+        """
         with self._changed:
-            gone = [model for model in self._models.values() if model.leaving and not model.under_way]
+            beside = [model for model in self._models.values() if model.version != self._current]
+            gone = [model for model in beside if not model.under_way and (model.leaving or not model.alive)]
             for model in gone:
+                if not model.alive:
+                    log.error("%s has died; %s answers in its place", model.version, self._current)
                 del self._models[model.version]
                 self._folders.pop(model.version, None)
             self._changed.notify_all()  # somebody may wait for the last reply to end

@@ -30,7 +30,10 @@ class _Reply:
 
 
 class PagedModel:
-    """Writes the replies of one version, `max_batch` at a time. `on_done` is called after each that ended."""
+    """Writes the replies of one version, `max_batch` at a time.
+
+    on_done   called after each reply that ended, and when the version has died
+    """
 
     def __init__(
         self,
@@ -175,6 +178,7 @@ class PagedModel:
             elif not self._stopping and not self._manager.is_running():
                 log.error("version %s: its generation has ended", self.version)
                 self.fail_all("the model failed")
+                self._on_done()
                 return
 
     def _pass_on(self, output: Any) -> None:

@@ -121,7 +121,10 @@ class Engine(Protocol):
 
     @property
     def alive(self) -> bool:
-        """False when it will write nothing any more: whoever runs it should start another."""
+        """False when it will write nothing any more: whoever runs it should start another.
+
+        It is about the current version. One beside it that dies leaves memory, and is unknown from then on.
+        """
 
     def submit(
         self,

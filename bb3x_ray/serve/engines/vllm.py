@@ -25,8 +25,9 @@ from bb3x_ray.language.generation import Decoding
 from bb3x_ray.language.loading import load_tokenizer, require_weights
 from bb3x_ray.language.weights import WeightFiles
 from bb3x_ray.schemas.errors import UserError
+from bb3x_ray.serve.engines.held import Held
 from bb3x_ray.serve.engines.lane import kind_and_place
-from bb3x_ray.serve.engines.protocol import Busy, EngineFailed, PromptRefused, Stream, UnknownVersion
+from bb3x_ray.serve.engines.protocol import Busy, EngineFailed, PromptRefused, Stream
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -36,7 +37,6 @@ T = TypeVar("T")
 class _Version:
     """lora: vLLM's LoRARequest, None for a version with whole weights."""
 
-    folder: Path
     tokenizer: PreTrainedTokenizerBase
     lora: Any
 
@@ -75,10 +75,11 @@ class Vllm:
         self._lock = threading.Lock()
         self._changing = threading.Lock()  # one load or swap at a time
         self._tasks: dict[Stream, Future[None]] = {}
-        self._using: dict[Stream, str] = {}
         self._numbers = itertools.count(1)
-        self._kept: frozenset[str] = frozenset()
-        self._closed = False
+        self._closed = self._broken = False
+        self._ready: dict[str, Path] = {}  # versions whose whole weights are read at the swap
+        self._gate = asyncio.Event()  # shut while weights are changed: a reply takes its version behind it
+        self._gate.set()
         self._aside = tempfile.TemporaryDirectory(prefix="bb3x-adapters-")  # vLLM may read them again
         self._root = WeightFiles(folder).root
         self._max_tokens = min(max_context_tokens + max_reply_tokens, _longest(self._root))
@@ -103,7 +104,7 @@ class Vllm:
         )
         try:
             self._llm = self._do(_start(vllm, arguments))
-            self._versions = {version: self._open(version, folder)}
+            self._held = Held(version, self._open(version, folder))
         except Exception as error:
             if hasattr(self, "_llm"):
                 self._llm.shutdown()
@@ -113,21 +114,18 @@ class Vllm:
             raise UserError(
                 f"{version}: vLLM cannot serve it ({kind_and_place(error)}); see its log."
             ) from error
-        self._folders = {version: folder}
-        self._current = version
 
     @property
     def version(self) -> str:
-        return self._current
+        return self._held.current
 
     @property
     def versions(self) -> list[str]:
-        with self._lock:
-            return list(reversed(self._versions))
+        return self._held.names
 
     @property
     def alive(self) -> bool:
-        return not self._closed and not self._llm.errored
+        return not (self._closed or self._broken or self._llm.errored)
 
     def submit(
         self,
@@ -140,51 +138,46 @@ class Vllm:
         with self._lock:
             if not self.alive:
                 raise EngineFailed("the engine has stopped")
-            if version is not None and version not in self._versions:
-                raise UnknownVersion(version)
             if len(self._tasks) >= self._max_under_way:
                 raise Busy()
-            name = version or self._current
-            task = asyncio.run_coroutine_threadsafe(self._reply(stream, name), self._loop)
-            self._using[stream], self._tasks[stream] = name, task
+            self._held.begin(stream, version)
+            task = asyncio.run_coroutine_threadsafe(self._reply(stream), self._loop)
+            self._tasks[stream] = task
         task.add_done_callback(lambda _: self._done(stream))
         return stream
 
     def load(self, version: str, folder: Path) -> None:
         """Adapters on the base in memory are added to it; whole weights are read at the swap."""
         with self._changing:
-            if version in self._versions:
+            if self._held.stays(version):
                 return
-            if WeightFiles(folder).root.samefile(self._root):
-                opened = self._open(version, folder)
-                with self._lock:
-                    self._versions[version] = opened
+            root = WeightFiles(folder).root
+            if root.samefile(self._root):
+                self._held.add(version, self._open(version, folder))
             else:
-                require_weights(WeightFiles(folder).root)  # refused before anything changes
+                require_weights(root)  # refused before anything changes
                 load_tokenizer(folder)
-            self._folders[version] = folder
+                self._ready[version] = folder
 
     def swap(self, version: str) -> None:
         with self._changing:
-            if version == self._current:
+            if version == self.version:
                 return
-            if version not in self._folders:
-                raise UnknownVersion(version)
-            if version not in self._versions:
+            if version in self._ready:
                 self._reload(version)
-            with self._lock:
-                self._current = version
-        self._let_go()
+            else:
+                self._remove(self._held.move_to(version))
 
     def keep(self, versions: Collection[str]) -> None:
         """As Engine.keep. Raises UserError for two versions with whole weights."""
-        if set(versions) - set(self._versions):
-            raise UserError(
-                "vLLM holds one set of whole weights, and here two versions have to answer: publish adapters "
-                "(train.lora.publish=adapter, serve.vllm.adapters=2), or set serve.engine=continuous."
-            )
-        self._kept = frozenset(versions)
-        self._let_go()
+        with self._changing:
+            if set(versions) - set(self._held.names):
+                raise UserError(
+                    "vLLM holds one set of whole weights, and here two versions have to answer: publish "
+                    "adapters (train.lora.publish=adapter, serve.vllm.adapters=2), or set "
+                    "serve.engine=continuous."
+                )
+            self._remove(self._held.keep(versions))
 
     def close(self) -> None:
         with self._lock:
@@ -211,7 +204,7 @@ class Vllm:
         tokenizer = load_tokenizer(folder)
         files = WeightFiles(folder)
         if not files.adapted:
-            return _Version(folder, tokenizer, None)
+            return _Version(tokenizer, None)
         if not self._config.adapters:
             raise UserError(
                 f"{version} is an adapter: set serve.vllm.adapters to how many may answer at once."
@@ -227,54 +220,60 @@ class Vllm:
                 f"{version}: vLLM refuses its adapter ({type(error).__name__}); look at serve.vllm.adapters "
                 "and serve.vllm.adapter_rank."
             ) from error
-        return _Version(folder, tokenizer, lora)
+        return _Version(tokenizer, lora)
 
     def _reload(self, version: str) -> None:
-        """Whole weights in the place of the old ones. UserError: the old ones are back."""
-        folder, old_root = self._folders[version], self._root
-        self._do(self._pause())
+        """Whole weights in the place of the old ones. UserError: those are back, or the engine is dead."""
+        folder = self._ready.pop(version)
         try:
-            try:
-                self._do(self._read_weights(WeightFiles(folder).root))
-                self._root = WeightFiles(folder).root
-                opened = self._open(version, folder)
-            except Exception as error:
-                del self._folders[version]
-                self._root = old_root
-                self._do(self._read_weights(old_root))
-                reason = type(error).__name__
-                raise UserError(
-                    f"{version}: vLLM cannot read its weights ({reason}); {self._current} goes on."
-                ) from error
-            gone = [each.lora for each in self._versions.values() if each.lora is not None]
-            with self._lock:
-                self._versions, self._folders = {version: opened}, {version: folder}
-            for lora in gone:
-                self._do(self._llm.remove_lora(lora.lora_int_id))
+            self._do(self._pause())
+            self._do(self._read_weights(WeightFiles(folder).root))
+            opened = self._open(version, folder)
+        except Exception as error:
+            self._restore()
+            raise UserError(
+                f"{version}: vLLM cannot read its weights ({type(error).__name__}); {self.version} goes on."
+            ) from error
+        else:
+            self._root = WeightFiles(folder).root
+            self._ready.clear()
+            self._remove(self._held.replace_all(version, opened))
         finally:
-            self._do(self._llm.resume_generation())
+            self._do(self._resume())
+
+    def _restore(self) -> None:
+        """The weights before are read again. Half-read ones must answer nobody: then the engine is dead."""
+        try:
+            self._do(self._read_weights(self._root))
+        except Exception as error:
+            self._broken = True
+            raise UserError(
+                f"{self.version}: vLLM cannot read its weights back ({type(error).__name__}); see its log."
+            ) from error
 
     async def _pause(self) -> None:
-        """Replies under way end, those that take too long with EngineFailed; new ones wait in vLLM."""
+        """Replies under way end, those that take too long with EngineFailed; new ones wait at the gate."""
+        self._gate.clear()
         try:
             await asyncio.wait_for(self._llm.pause_generation(mode="wait"), self._drain_seconds)
         except TimeoutError:
             await self._llm.pause_generation(mode="abort")
 
+    async def _resume(self) -> None:
+        try:
+            await self._llm.resume_generation()
+        finally:
+            self._gate.set()
+
     async def _read_weights(self, root: Path) -> None:
         await self._llm.collective_rpc("reload_weights", kwargs={"weights_path": str(root)})
         await self._llm.reset_prefix_cache()  # it holds what the old weights computed
 
-    def _let_go(self) -> None:
-        """Adapters that are neither current nor kept leave with their last reply."""
-        with self._lock:
-            stay = {self._current, *self._kept, *self._using.values()}
-            gone = {name: v for name, v in self._versions.items() if name not in stay and v.lora is not None}
-            # A base under adapters stays in memory, but is no version to answer with any more.
-            self._versions = {name: v for name, v in self._versions.items() if name in stay}
-            self._folders = {name: path for name, path in self._folders.items() if name in self._versions}
-        for each in gone.values():
-            asyncio.run_coroutine_threadsafe(self._llm.remove_lora(each.lora.lora_int_id), self._loop)
+    def _remove(self, gone: Collection[_Version]) -> None:
+        """A base under adapters stays in memory, though it is no version to answer with any more."""
+        for each in gone:
+            if each.lora is not None:
+                asyncio.run_coroutine_threadsafe(self._llm.remove_lora(each.lora.lora_int_id), self._loop)
 
     def _cancel(self, stream: Stream) -> None:
         with self._lock:
@@ -285,13 +284,12 @@ class Vllm:
     def _done(self, stream: Stream) -> None:
         with self._lock:
             self._tasks.pop(stream, None)
-            self._using.pop(stream, None)
-        self._let_go()
+        self._remove(self._held.end(stream))
 
-    async def _reply(self, stream: Stream, name: str) -> None:
+    async def _reply(self, stream: Stream) -> None:
         """Write one reply; whatever goes wrong ends this stream and no other."""
         try:
-            await self._write(stream, name)
+            await self._write(stream)
         except UserError as error:
             stream.fail(PromptRefused(str(error)))
         except EngineFailed as error:
@@ -300,11 +298,11 @@ class Vllm:
             log.error("vLLM failed: %s", kind_and_place(error))
             stream.fail(EngineFailed(type(error).__name__))
 
-    async def _write(self, stream: Stream, name: str) -> None:
-        version = (
-            self._versions.get(name) or self._versions[self._current]
-        )  # its weights were replaced meanwhile
-        stream.version = name if name in self._versions else self._current
+    async def _write(self, stream: Stream) -> None:
+        await self._gate.wait()
+        if self._broken:
+            raise EngineFailed("the engine has stopped")
+        stream.version, version = self._held.writing(stream)
         room = min(self._max_context_tokens, self._max_tokens - stream.decoding.max_new_tokens)
         ids = prompt_ids(version.tokenizer, stream.turns, room)
         stream.prompt_tokens = len(ids)
@@ -317,7 +315,10 @@ class Vllm:
             output_kind=self._delta,
         )
         outputs = self._llm.generate(
-            {"prompt_token_ids": ids}, params, f"{name}-{next(self._numbers)}", lora_request=version.lora
+            {"prompt_token_ids": ids},
+            params,
+            f"{stream.version}-{next(self._numbers)}",
+            lora_request=version.lora,
         )
         async for output in outputs:
             said = output.outputs[0]

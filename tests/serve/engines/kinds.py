@@ -173,3 +173,13 @@ async def until_gone(thing: weakref.ref[object]) -> bool:
         gc.collect()
         await asyncio.sleep(0.05)
     return thing() is None
+
+
+def kill(engine: Continuous, version: str) -> None:
+    """By what kills it in truth: a request on which the library's thread raises."""
+    manager = engine._models[version]._manager
+    manager.add_request([5, 6, 7], request_id="poison", max_new_tokens=9, temperature=1e-40, top_p=1.0)
+    deadline = time.monotonic() + 20
+    while manager.is_running():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -38,6 +38,23 @@ def test_a_reply_comes_in_order_and_says_what_it_is(kind: str, versions: Path) -
     asyncio.run(talk())
 
 
+@pytest.mark.parametrize("coldest", [{"temperature": 1e-40}, {"top_p": 1e-40}], ids=str)
+def test_the_coldest_settings_are_the_best_reply_and_harm_nobody(
+    kind: str, versions: Path, coldest: dict[str, float]
+) -> None:
+    async def talk() -> None:
+        async with opened(kind, versions) as subject:
+            expected = await read(subject.engine.submit(HELLO, best(12)))
+            others = [subject.engine.submit(HELLO, best(12)) for _ in range(2)]
+            cold = await read(subject.engine.submit(HELLO, Decoding(12, **coldest)))
+            assert cold == expected
+            assert [await read(other) for other in others] == [expected] * 2
+            assert subject.engine.alive
+            assert await read(subject.engine.submit(HELLO, best(12))) == expected
+
+    asyncio.run(talk())
+
+
 def test_company_does_not_change_a_reply(kind: str, versions: Path) -> None:
     async def talk() -> None:
         async with opened(kind, versions) as subject:
