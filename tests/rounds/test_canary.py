@@ -16,10 +16,11 @@ from bb3x_ray.rounds import canary_evidence
 from bb3x_ray.rounds.canary import Canaries
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.learning import Verdict
+from bb3x_ray.serve.canary.split import Split
 from bb3x_ray.storage import Storage
 from tests.classify.test_pair_logistic import talk
 from tests.reward.make import LetterEncoder
-from tests.rounds.canary_store import PEOPLE_KNOWN, VERDICT, let_talk, make_store
+from tests.rounds.canary_store import KEY, PEOPLE_KNOWN, VERDICT, let_talk, make_store
 
 CONFIG = {"canary": {"share": 50, "every_seconds": 0.01}}
 WORSE, BETTER, SAME = (
@@ -94,6 +95,33 @@ def test_trolls_do_not_roll_it_back(storage: Storage) -> None:
     let_talk(storage, {"v0001": 1.0, "v0002": 0.0}, trolls, thumbs=4, visit=1)
     canary = canaries(storage).look()
     assert canary is not None and canary.decision != "rollback" and models.quarantined() == []
+
+
+def test_who_asks_for_the_candidate_by_name_has_no_say_on_it(storage: Storage, begun: Registry) -> None:
+    """A tenth of the people, all of them trusted, get their thumbs onto the candidate by naming it."""
+    trolls = [p for p in PEOPLE_KNOWN if Split("v0001", "v0002", 50, KEY).arm(p, "") == "v0001"][:50]
+    let_talk(storage, SAME, [p for p in PEOPLE_KNOWN if p not in trolls])
+    let_talk(storage, {"v0001": 1.0, "v0002": 0.0}, trolls, thumbs=6, visit=1, named="v0002")
+    canary = canaries(storage).look()
+    assert canary is not None and canary.decision != "rollback"
+    assert canary.numbers["candidate"]["people"] + canary.numbers["champion"]["people"] == 450
+
+
+def test_a_candidate_whose_turns_fail_is_rolled_back_though_nobody_can_press_a_thumb(
+    storage: Storage, begun: Registry
+) -> None:
+    let_talk(storage, SAME, fails={"v0002": 5, "v0001": 100})
+    canary = canaries(storage).look()
+    assert canary is not None and canary.decision == "rollback" and "fail more often" in canary.words
+    assert canary.numbers["candidate"]["failed"] > 60 and canary.numbers["champion"]["failed"] > 0
+    assert begun.quarantined() == ["v0002"]
+
+
+def test_failures_that_both_versions_have_are_nobodys_harm(storage: Storage, begun: Registry) -> None:
+    let_talk(storage, SAME, fails={"v0002": 5, "v0001": 5})
+    canary = canaries(storage).look()
+    assert canary is not None and canary.decision != "rollback"
+    assert canary.numbers["failed_difference"]["harm_at_least"] < 0
 
 
 def test_killed_between_decision_and_alias_it_does_what_was_decided(
