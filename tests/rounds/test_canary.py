@@ -230,6 +230,28 @@ def test_the_watch_says_what_changes_and_outlives_what_can_be_mended(
     assert "promotes it" in said[-1]
 
 
+def test_the_watch_outlives_what_nobody_thought_of(
+    storage: Storage, begun: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    let_talk(storage, BETTER)
+    damaged = storage.path("canaries", "v0002", canary_evidence.SCORES)
+    damaged.write_text("a secret, and no Parquet file")
+    said: list[str] = []
+    stopped = threading.Event()
+    thread = threading.Thread(target=canaries(storage, said).watch, args=(stopped,))
+    thread.start()
+    while not said:
+        stopped.wait(0.01)
+    assert "the watch looks again" in said[0] and "secret" not in said[0] + caplog.text
+    assert "a look at the canary failed" in caplog.text
+    damaged.unlink()
+    while begun.champion != "v0002":
+        assert thread.is_alive()
+        stopped.wait(0.01)
+    stopped.set()
+    thread.join()
+
+
 SAID = {"v0001": "And what do you do with it?", "v0002": "There are seven of them"}
 
 
