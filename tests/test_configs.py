@@ -107,9 +107,9 @@ def test_a_comment_says_what_versions_take(name: str) -> None:
     [("cluster", ["canary.share=0"]), ("one_gpu", [])],
 )
 def test_a_comment_says_how_to_try_it_with_simulated_people(name: str, trial: list[str]) -> None:
-    comment = " ".join((FOLDER / f"{name}.yaml").read_text().split())
+    text = (FOLDER / f"{name}.yaml").read_text()
     overrides = ["rounds=2", "talk.people=simulated", *trial, "safety_replies.check=off"]
-    assert f"`bb3x run {' '.join(overrides)}`" in comment
+    assert f"`bb3x run --config configs/{name}.yaml {' '.join(overrides)}`" in text
     config = load_config(FOLDER / f"{name}.yaml", overrides)
     # A canary would wait for more thumbs than two rounds have, and the second candidate for its end.
     assert config.talk.people == "simulated" and config.rounds == 2 and config.canary.share == 0

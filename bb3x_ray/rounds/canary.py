@@ -3,8 +3,9 @@
     begin ─► challenger ─► look, look, … ─► promote: champion
                                         └─► roll back: quarantine, with the slice it learned from
 
-The decision is written before any alias moves, and follows from the log alone: a watch that was killed, or
-two of them, end the same way.
+A look's decision follows from what the log says then, not from looks before it, nor from who looked: two who
+look at the same log decide the same. A thumb that was changed since counts as it is now, in its old place; so
+a look that went on then may end the canary now. What ends it is written before any alias moves, and stands.
 """
 
 import logging

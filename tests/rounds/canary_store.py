@@ -108,3 +108,29 @@ def let_talk(
             events += [reply, thumb]
     log.append(events)
     log.close()
+
+
+def change_minds(storage: Storage, version: str, rating: int) -> None:
+    """Everybody who was given `version` by `let_talk` gives each of its replies another thumb."""
+    split = Split("v0001", "v0002", 50, KEY)
+    log = open_inbox(str(storage.root)).writer("replica-later", 60.0, 10_000_000)
+    log.append(
+        [
+            Event(
+                f"f-again-{person}-{n}",
+                "feedback",
+                1000,
+                f"c-{person}-0",
+                person,
+                "served",
+                "store",
+                False,
+                f"{person}-0-{n}",
+                rating=rating,
+            )
+            for person in PEOPLE_KNOWN
+            for n in range(2)
+            if split.arm(person, "") == version
+        ]
+    )
+    log.close()

@@ -20,7 +20,7 @@ from bb3x_ray.serve.canary.split import Split
 from bb3x_ray.storage import Storage
 from tests.classify.test_pair_logistic import talk
 from tests.reward.make import LetterEncoder
-from tests.rounds.canary_store import KEY, PEOPLE_KNOWN, VERDICT, let_talk, make_store
+from tests.rounds.canary_store import KEY, PEOPLE_KNOWN, VERDICT, change_minds, let_talk, make_store
 
 CONFIG = {"canary": {"share": 50, "every_seconds": 0.01}}
 WORSE, BETTER, SAME = (
@@ -152,6 +152,23 @@ def test_two_watches_decide_once(storage: Storage, begun: Registry) -> None:
     first = other.look()
     assert first == seen and one.look() is None
     assert begun.quarantined() == ["v0002"]
+
+
+def test_a_look_follows_from_the_log_as_it_is_and_not_from_looks_before(
+    storage: Storage, begun: Registry
+) -> None:
+    """Who thinks better of it is heard where they first spoke, so that what went on then may end now."""
+    let_talk(storage, SAME, PEOPLE_KNOWN[:250])
+    watch = canaries(storage)
+    before = watch.look()
+    assert before is not None and before.decision == "go on"
+    change_minds(storage, "v0002", -1)
+    seen = watch.seen()
+    assert seen == canaries(storage).seen() and seen is not None and seen.decision == "rollback"
+    assert seen.numbers["thumbs"]["counted"] == before.numbers["thumbs"]["counted"]
+    canary = canaries(storage).look()
+    change_minds(storage, "v0001", -1)
+    assert canary is not None and watch.look() is None and begun.quarantined() == ["v0002"]  # that stands
 
 
 def test_begun_twice_is_begun_once_and_counts_from_the_first(storage: Storage, begun: Registry) -> None:

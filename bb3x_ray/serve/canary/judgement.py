@@ -42,7 +42,8 @@ def rule_of(config: CanaryConfig) -> Rule:
 def judge(evidence: Evidence, config: CanaryConfig) -> tuple[Canary, list[Row]]:
     """The decision on what there is by now, and all looks at it.
 
-    Harm to all replies, by score, safety and failure, rolls back early. Nothing but people's thumbs promotes.
+    Harm to all replies, by score, safety and failure, rolls back early, whenever somebody looks. Nothing but
+    people's thumbs promotes.
     """
     rule = rule_of(config)
     numbers: dict[str, object] = {
