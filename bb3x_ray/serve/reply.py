@@ -3,7 +3,7 @@
     safe? ─► modules think ─► the model writes ─► safe? ─► memories are made
       └ canned                    └ apology         └ canned
 
-It is read like an engine's stream, and is nothing but one where neither safety nor modules are on.
+It is read like an engine's stream, and is little more than one where neither safety nor modules are on.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -84,11 +84,6 @@ class Reply:
         self._streams: list[Stream] = []  # all that was asked of the model for this reply
         self._cancelled = False
         self._stream: Stream | None = None
-        if parts.safety is None and parts.modules is None:
-            # Asked for at once, so that a server that has no room says so before the answer begins.
-            turns = [Turn("system", asked.talk.system)] if asked.talk.system else []
-            turns += [Turn(said.role, said.text) for said in asked.talk.history]
-            self._stream = self._submit(turns, asked.decoding, asked.stops)
 
     @property
     def version(self) -> str:
@@ -155,11 +150,6 @@ class Reply:
 
     async def _deltas(self) -> AsyncIterator[Delta]:
         asked, safety, modules = self._asked, self._parts.safety, self._parts.modules
-        if safety is None and modules is None:
-            assert self._stream is not None
-            async for delta in self._stream:
-                yield delta
-            return
         talk = asked.talk
         if safety is not None:
             kind = await run_in_threadpool(safety.check_message, talk.history[-1].text)

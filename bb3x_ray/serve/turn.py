@@ -166,7 +166,7 @@ class Chat:
         self._unfinished: OrderedDict[str, None] = OrderedDict()
 
     def begin(self, request: ChatRequest) -> ChatTurn:
-        """Start a turn. Raises ApiError for what cannot be answered, Busy when too many wait."""
+        """Begin a turn, which is written as it is read. Raises ApiError for what cannot be answered."""
         began_us = now_us()
         system, history = self._read(request)
         metadata = request.metadata

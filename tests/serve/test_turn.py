@@ -204,6 +204,16 @@ def test_a_turn_that_fails_leaves_its_arm_and_version_and_no_talk(tiny_model: Pa
     talk(tiny_model, Parts(arm=lambda *_: "v0002"), about)
 
 
+def test_an_engine_that_has_stopped_fails_turns_as_one_that_stumbles(tiny_model: Path) -> None:
+    async def about(r: Room) -> None:
+        r.engine.close()
+        assert (await r.chat("Hello", user="ada")).status_code == 500
+        assert told(r) == {FAILED_TURN: {"arm": "champion", "model_version": "v0001", "failed": True}}
+        assert (await r.chat("Hello", metadata={"apology": "true"})).json()["canned"] == "failure"
+
+    talk(tiny_model, Parts(arm=lambda *_: None), about)
+
+
 def test_modules_calls_are_paid_for_and_usage_is_the_replys_own(tiny_model: Path, tmp_path: Path) -> None:
     parts = thinking(tmp_path, search="always", entity="always")
 
