@@ -16,7 +16,7 @@ from bb3x_ray.schemas.errors import UserError
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's floats: PyYAML reads `1e-5` as a string."""
+    """YAML 1.2's floats and truths: PyYAML reads `1e-5` as a string, and `off`, a word of ours, as false."""
 
 
 _Loader.add_implicit_resolver(
@@ -26,9 +26,13 @@ _Loader.add_implicit_resolver(
 )
 # Integers are tried first again, now that floats match them too.
 _Loader.yaml_implicit_resolvers = {
-    first: sorted(resolvers, key=lambda pair: pair[0] == "tag:yaml.org,2002:float")
+    first: sorted(
+        (pair for pair in resolvers if pair[0] != "tag:yaml.org,2002:bool"),
+        key=lambda pair: pair[0] == "tag:yaml.org,2002:float",
+    )
     for first, resolvers in _Loader.yaml_implicit_resolvers.items()
 }
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^([Tt]rue|[Ff]alse)$"), list("tTfF"))
 
 
 def _yaml(text: str, where: str) -> Any:
@@ -77,7 +81,8 @@ def _explain(error: Any, path: str, origin: dict[str, str]) -> str:
         return f"{where}: unknown key {key!r}{_nearest(location)}"
     if error["type"] in ("model_type", "model_attributes_type"):
         return f"{where}: {key} is a section with keys of its own, not a value."
-    return f"{where}: {key}: {error['msg'][0].lower()}{error['msg'][1:]}."
+    about = f"{key}: " if key else ""  # what is about several sections names its keys itself
+    return f"{where}: {about}{error['msg'][0].lower()}{error['msg'][1:]}."
 
 
 def _nearest(location: list[str]) -> str:

@@ -130,8 +130,8 @@ class Registry:
         return sorted(p.name for p in self._folder().iterdir() if self.is_published(p.name))
 
     def alias(self, name: str) -> str | None:
-        path = self._alias_path(name)
-        return str(read_json(path)["version"]) if path.is_file() else None
+        about = self._alias(name)
+        return None if about is None else str(about["version"])
 
     @property
     def champion(self) -> str:
@@ -143,10 +143,9 @@ class Registry:
     @property
     def challenger(self) -> str | None:
         """The candidate of the canary that is under way."""
-        path = self._alias_path("challenger")
-        if not path.is_file():
+        about = self._alias("challenger")
+        if about is None:
             return None
-        about = read_json(path)
         # What a move that was killed half-way left there is no challenger.
         ended = about["against"] != self.alias("champion") or self.is_quarantined(about["version"])
         return None if ended else str(about["version"])
@@ -328,6 +327,14 @@ class Registry:
 
     def _folder(self) -> Path:
         return self.storage.path(self.kind)
+
+    def _alias(self, name: str) -> dict[str, Any] | None:
+        """None where there is none, also where it is taken away in this moment: who reads holds no lock."""
+        try:
+            about: dict[str, Any] = read_json(self._alias_path(name))
+        except FileNotFoundError:
+            return None
+        return about
 
     def _alias_path(self, name: str) -> Path:
         return self.storage.path(self.kind, "aliases", f"{name}.json")

@@ -121,8 +121,10 @@ def test_a_wrong_type_is_found(rayjob: Any, schema: Any) -> None:
 
 def test_the_job_runs_the_cluster_config_and_scales(rayjob: Any) -> None:
     spec = rayjob["spec"]
-    assert spec["entrypoint"] == "bb3x run --config configs/cluster.yaml"
-    assert (ROOT / spec["entrypoint"].split()[-1]).is_file()
+    command, _, overrides = spec["entrypoint"].partition(" rounds=")
+    assert command == "bb3x run --config configs/cluster.yaml"
+    config = load_config(ROOT / command.split()[-1], f"rounds={overrides}".split())
+    assert config.talk.people == "simulated" and config.canary.share == 0  # nobody else is there
     cluster = spec["rayClusterSpec"]
     assert cluster["enableInTreeAutoscaling"] is True
     group = cluster["workerGroupSpecs"][0]

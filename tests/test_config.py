@@ -9,6 +9,8 @@ from bb3x_ray.config import Config
 from bb3x_ray.config_file import load_config
 from bb3x_ray.schemas.errors import UserError
 
+ADAPTERS = ["train.lora.r=8", "train.lora.publish=adapter", "train.iterations=1"]
+
 
 def write(folder: Path, text: str) -> Path:
     path = folder / "my.yaml"
@@ -43,6 +45,15 @@ def test_a_number_with_an_exponent_is_a_number(tmp_path: Path, text: str) -> Non
 
 def test_what_only_begins_like_a_number_stays_a_word(tmp_path: Path) -> None:
     assert load_config(write(tmp_path, "name: 3b-test\nmodel: {source: 1e5x}")).model.source == "1e5x"
+
+
+def test_off_is_a_word_and_a_truth_is_a_truth_however_it_is_written(tmp_path: Path) -> None:
+    text = "safety_replies: {check: off}\nmodules: {enabled: yes}"
+    config = load_config(
+        write(tmp_path, text), ["safety_replies.check=off", "train.gradient_checkpointing=true"]
+    )
+    assert config.safety_replies.check == "off"
+    assert config.modules.enabled is config.train.gradient_checkpointing is True
 
 
 def test_integers_stay_integers_and_null_is_none(tmp_path: Path) -> None:
@@ -176,3 +187,38 @@ def test_a_shared_acknowledgement_says_where(tmp_path: Path) -> None:
     assert load_config(path, ["log.root=s3://bucket/log"]).log.ack == "shared"
     with pytest.raises(UserError, match="an object store as root needs ack=shared"):
         load_config(path, ["log.root=s3://bucket/log", "log.ack=disk"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["serve.handoff=drain"], "set serve.handoff=beside, or canary.share=0"),
+        (
+            ["serve.handoff=drain", "serve.engine=continuous", *ADAPTERS],
+            "serve.handoff=drain has room for one",
+        ),
+        (["serve.engine=vllm"], "set train.lora.publish=adapter and serve.vllm.adapters=2"),
+        (["serve.engine=vllm", "serve.vllm.adapters=2"], "one set of whole weights"),
+        (["serve.engine=vllm", *ADAPTERS], "one set of whole weights"),
+    ],
+)
+def test_a_canary_that_could_never_answer_is_refused(
+    tmp_path: Path, overrides: list[str], words: str
+) -> None:
+    told = complaint(tmp_path, "canary: {share: 10}", overrides)
+    assert words in told and "my.yaml: canary.share above 0 needs two versions" in told
+    assert load_config(write(tmp_path, ""), overrides).canary.share == 0
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["serve.engine=vllm", "serve.vllm.adapters=2", *ADAPTERS],
+        ["serve.engine=lanes", "serve.handoff=drain", *ADAPTERS],
+        ["serve.engine=openai", "serve.engine_url=http://host/v1", "serve.handoff=drain"],
+    ],
+)
+def test_a_canary_whose_candidate_answers_beside_the_champion_is_not(
+    tmp_path: Path, overrides: list[str]
+) -> None:
+    assert load_config(write(tmp_path, "canary: {share: 10}"), overrides).canary.share == 10

@@ -8,7 +8,9 @@ import pytest
 from bb3x_ray.config import Config
 from bb3x_ray.config_file import load_config
 from bb3x_ray.rounds.planning import plan_for
-from bb3x_ray.train.footprint import GIB
+from bb3x_ray.train.footprint import GIB, answering_bytes
+from bb3x_ray.train.gpus import find_gpu
+from bb3x_ray.train.shapes import shape_of
 
 FOLDER = Path(__file__).parents[1] / "configs"
 SHIPPED = sorted(FOLDER.glob("*.yaml"))
@@ -68,6 +70,59 @@ def test_what_the_comment_on_adapters_offers_loads(tmp_path: Path, extra: list[s
     path = tmp_path / "one_gpu.yaml"
     path.write_text(text.replace("  # lora:", "  lora:"))
     assert load_config(path, extra).train.lora.r == 16
+
+
+REAL = ["one_gpu", "cluster", "bb3x_3b", "bb3x_30b", "bb3x_175b"]
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_config_for_real_people_simulates_nobody_and_checks_what_is_shown(name: str) -> None:
+    config = shipped(name)
+    assert config.talk.people == "none" and config.safety_replies.check == "both"
+
+
+def server_gib(config: Config, versions: int) -> float:
+    """Weights and caches, each as long as a request may make it."""
+    tokens = config.chat.max_context_tokens + config.serve.max_reply_tokens
+    one = answering_bytes(shape_of(config.model.source), config.serve.max_batch, tokens)
+    return versions * one / GIB
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_there_is_a_canary_where_a_replicas_gpu_holds_two_versions(name: str) -> None:
+    config = shipped(name)
+    room = config.serve.num_gpus * find_gpu(MEANT_FOR[name]).memory_gib
+    assert (config.canary.share > 0) == (server_gib(config, 2) < room)
+
+
+@pytest.mark.parametrize("name", ["cluster", "bb3x_3b"])
+def test_a_comment_says_what_versions_take(name: str) -> None:
+    found = re.search(r"take[s]? (\d+) GiB of ", (FOLDER / f"{name}.yaml").read_text().split("serve:")[1])
+    versions = {"cluster": 1, "bb3x_3b": 2}[name]
+    assert found and int(found[1]) == round(server_gib(shipped(name), versions))
+
+
+@pytest.mark.parametrize(
+    "name, trial",
+    [("cluster", ["canary.share=0"]), ("one_gpu", [])],
+)
+def test_a_comment_says_how_to_try_it_with_simulated_people(name: str, trial: list[str]) -> None:
+    text = (FOLDER / f"{name}.yaml").read_text()
+    overrides = ["rounds=2", "talk.people=simulated", *trial, "safety_replies.check=off"]
+    assert f"`bb3x run --config configs/{name}.yaml {' '.join(overrides)}`" in text
+    config = load_config(FOLDER / f"{name}.yaml", overrides)
+    # A canary would wait for more thumbs than two rounds have, and the second candidate for its end.
+    assert config.talk.people == "simulated" and config.rounds == 2 and config.canary.share == 0
+
+
+def test_on_one_gpu_adapters_leave_room_for_the_canary_that_a_comment_offers() -> None:
+    lora = ["train.lora={r: 16, publish: adapter}", "train.iterations=1", "canary.share=10"]
+    config = load_config(FOLDER / "one_gpu.yaml", lora)
+    plan = plan_for(config, gpu=MEANT_FOR["one_gpu"])
+    shape = shape_of(config.model.source)
+    shared = server_gib(config, 2) - 2 * shape.parameters / GIB  # both answer on one copy of the weights
+    training = (plan.gpu.training - plan.gpu.beside) / GIB
+    assert shared + training < plan.machines.usable(1) / GIB
 
 
 def test_without_a_gpu_nothing_asks_for_one() -> None:

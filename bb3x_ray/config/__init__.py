@@ -5,7 +5,8 @@ Every room is handed its own section (law 3).
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from bb3x_ray.config.learning import (
     AnswersConfig,
@@ -104,3 +105,30 @@ class Config(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     canary: CanaryConfig = CanaryConfig()
     metrics: MetricsConfig = MetricsConfig()
+
+    @model_validator(mode="after")
+    def _a_canary_has_room_for_two_versions(self) -> "Config":
+        """Else it would begin, and nobody would ever talk to its candidate."""
+        cure = _cure_for_one_version(self.serve, self.train.lora)
+        if self.canary.share and cure:
+            raise PydanticCustomError(
+                "canary_needs_two",
+                "canary.share above 0 needs two versions in memory: {cure}",
+                {"cure": cure},
+            )
+        return self
+
+
+def _cure_for_one_version(serve: ServeConfig, lora: LoraConfig) -> str:
+    """What to set where a candidate cannot be in memory beside the champion; "" where it can."""
+    adapters = lora.publish == "adapter"
+    if serve.engine == "vllm" and not (adapters and serve.vllm.adapters):
+        return (
+            "serve.engine=vllm holds one set of whole weights; set train.lora.publish=adapter and "
+            "serve.vllm.adapters=2, or serve.engine=continuous, or canary.share=0"
+        )
+    # `lanes` leaves adapters beside the weights that they share; vllm and openai do not drain by this key.
+    drains = serve.engine in ("auto", "continuous") or (serve.engine == "lanes" and not adapters)
+    if serve.handoff == "drain" and drains:
+        return "serve.handoff=drain has room for one; set serve.handoff=beside, or canary.share=0"
+    return ""

@@ -184,5 +184,8 @@ class CanaryConfig(Section):
     unsafe_margin: float = Field(
         0.02, gt=0, lt=1, description="and when surely so many more of them, as a share, are unsafe"
     )
+    failure_margin: float = Field(
+        0.02, gt=0, lt=1, description="and when surely so many more of its turns, as a share, fail"
+    )
     fewest: int = Field(30, ge=10, description="people in each arm before anything is decided")
     every_seconds: float = Field(60, gt=0, description="how often the watch looks")

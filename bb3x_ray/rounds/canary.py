@@ -3,10 +3,12 @@
     begin ─► challenger ─► look, look, … ─► promote: champion
                                         └─► roll back: quarantine, with the slice it learned from
 
-The decision is written before any alias moves, and follows from the log alone: a watch that was killed, or
-two of them, end the same way.
+A look's decision follows from what the log says then, not from looks before it, nor from who looked: two who
+look at the same log decide the same. A thumb that was changed since counts as it is now, in its old place; so
+a look that went on then may end the canary now. What ends it is written before any alias moves, and stands.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -26,8 +28,10 @@ from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.learning import Verdict
 from bb3x_ray.serve.canary.judgement import Row, judge
 from bb3x_ray.serve.canary.plot import draw
+from bb3x_ray.serve.engines.lane import kind_and_place
 from bb3x_ray.storage import Storage, read_json, write_json
 
+log = logging.getLogger(__name__)
 BEGAN, STATE, LOOKS, END, PLOT = "began.json", "state.json", "looks.json", "end.json", "plot.png"
 
 
@@ -79,8 +83,13 @@ class Canaries:
             try:
                 canary = self.look()
                 words = "" if canary is None else f"canary of {canary.candidate}: {canary.words}"
-            except UserError as error:  # people are served all the same, and the next look may find it mended
+            # People are served all the same, and the next look may find it mended: a watch that died of it
+            # would leave the canary as it is for ever.
+            except UserError as error:
                 words = str(error)
+            except Exception as error:  # its words may hold what people wrote
+                words = f"the canary was not looked at ({type(error).__name__}); the watch looks again"
+                log.warning("a look at the canary failed: %s", kind_and_place(error))
             if words not in ("", before):
                 self._say(words)
             before = words or before

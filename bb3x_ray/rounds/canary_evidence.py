@@ -24,6 +24,7 @@ from bb3x_ray.reward.turns import turns_table
 from bb3x_ray.rounds.ledger import Ledger
 from bb3x_ray.rounds.safety import KIND as SAFETY
 from bb3x_ray.rounds.safety import safety_folder
+from bb3x_ray.schemas.event import FAILED_TURN_ID
 from bb3x_ray.serve.canary.evidence import Evidence, Reply, Score, Standing, Thumb, replies_of
 from bb3x_ray.storage import Storage, write_atomic
 
@@ -70,7 +71,8 @@ class LogEvidence:
             return Evidence(*arms, newcomers=newcomers)
         new = ds.field("commit_seq") > began.after
         of_bots = (ds.field("kind") == "message") & ds.field("author_kind").isin(["model", "canned"])
-        replies = replies_of(scan(self._storage, table, _REPLY, new & of_bots).to_pylist(), arms)
+        failed = (ds.field("kind") == "feedback") & pc.starts_with(ds.field("event_id"), FAILED_TURN_ID)
+        replies = replies_of(scan(self._storage, table, _REPLY, new & (of_bots | failed)).to_pylist(), *arms)
         feedback = scan(self._storage, table, _THUMB, new & (ds.field("kind") == "feedback"))
         return Evidence(
             *arms,
@@ -108,7 +110,7 @@ class LogEvidence:
     def _scores(self, replies: tuple[Reply, ...], upto: int) -> Mapping[str, Score]:
         path = self._storage.path("canaries", self._began.candidate, SCORES)
         kept = pq.read_table(path) if path.is_file() else _SCORES_SCHEMA.empty_table()
-        missing = {r.message_id for r in replies} - set(kept["message_id"].to_pylist())
+        missing = {r.message_id for r in replies if not r.failed} - set(kept["message_id"].to_pylist())
         made = list(self._score(missing, upto)) if missing else []
         if made:
             kept = pa.concat_tables([kept, *made])

@@ -17,6 +17,9 @@ EVERYTHING = "*"
 ONE_CONVERSATION = "conversation"
 # Among the `reasons` of a person's message: it answers "what went wrong?" (see Message.is_feedback).
 IS_FEEDBACK = "is_feedback"
+# A turn that failed leaves a feedback without a rating, which no reader takes for talk or for a thumb: its
+# event_id begins with the one, and its `details` say which version and arm under the other.
+FAILED_TURN_ID, FAILED_TURN = "f-failed-", "failed_turn"
 KINDS: tuple[EventKind, ...] = get_args(EventKind)
 
 

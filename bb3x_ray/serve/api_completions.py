@@ -16,11 +16,12 @@ from bb3x_ray.serve.answers import ERRORS, ChatCompletion, CompletionDeleted
 from bb3x_ray.serve.api_people import CompletionId, UserHeader
 from bb3x_ray.serve.completion_ids import Signer
 from bb3x_ray.serve.edge import CALLER
-from bb3x_ray.serve.engines.protocol import EngineFailed
+from bb3x_ray.serve.engines.protocol import Busy, EngineFailed, PromptRefused
 from bb3x_ray.serve.failures import failure_body
 from bb3x_ray.serve.meters import Meters
 from bb3x_ray.serve.people import People
 from bb3x_ray.serve.protocol import ApiError, ChatRequest
+from bb3x_ray.serve.safety_replies import FAILURE
 from bb3x_ray.serve.turn import Chat, ChatTurn
 
 _EVENT = {
@@ -48,16 +49,24 @@ class Writing:
     async def pieces(self) -> AsyncGenerator[str, None]:
         """Pieces of the reply; when they end, it is durable. Raises EngineFailed, ApiError."""
         try:
-            async for piece in self.turn.deltas():
-                self._first_came()
-                yield piece
+            try:
+                async for piece in self.turn.deltas():
+                    self._first_came()
+                    yield piece
+            except (Busy, PromptRefused):
+                raise
+            except Exception:
+                self._meters.failure(self.turn.stream.version)
+                await self._chat.failed(self.turn)
+                raise
             await self._chat.finish(self.turn)
             self._count()
         finally:
             # Does nothing to a finished one; a client that went away stops its generation.
             self.turn.stream.cancel()
             self._meters.under_way(self._state, -1)
-            self._admission.spend(self._caller, self.turn.usage()["total_tokens"])
+            # All that it took: `usage` is about the reply alone, as clients reckon what they sent and got.
+            self._admission.spend(self._caller, self.turn.stream.spent_tokens)
 
     def _first_came(self) -> None:
         if self._state == "waiting":
@@ -71,6 +80,8 @@ class Writing:
         tokens, seconds = turn.usage()["completion_tokens"], time.monotonic() - self._began
         completion_id, version = turn.completion.completion_id, turn.stream.version
         self._meters.reply(completion_id, version, turn.finish_reason, tokens, seconds)
+        if turn.stream.canned == FAILURE:
+            self._meters.failure(version)
 
 
 def completion_routes(

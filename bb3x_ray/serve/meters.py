@@ -29,6 +29,9 @@ class Meters:
         self._requests = counter("bb3x_requests", "Requests by route and status", "method", "route", "status")
         self._seconds = histogram("bb3x_request_seconds", "From a request to the end of its answer", "route")
         self._replies = counter("bb3x_replies", "Replies that are durable", "version", "finish_reason")
+        self._failures = counter(
+            "bb3x_reply_failures", "Turns that failed, those with an apology too", "version"
+        )
         self._tokens = counter("bb3x_reply_tokens", "Tokens of these replies", "version")
         self._first = histogram("bb3x_first_token_seconds", "From a request to its first token", "version")
         self._reply_seconds = histogram(
@@ -65,6 +68,9 @@ class Meters:
         self._versions[completion_id] = version
         while len(self._versions) > COMPLETIONS_REMEMBERED:
             self._versions.popitem(last=False)
+
+    def failure(self, version: str) -> None:
+        self._failures.labels(self._replica, version).inc()
 
     def first_token(self, version: str, seconds: float) -> None:
         self._first.labels(self._replica, version).observe(seconds)

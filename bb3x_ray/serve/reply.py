@@ -3,7 +3,7 @@
     safe? ─► modules think ─► the model writes ─► safe? ─► memories are made
       └ canned                    └ apology         └ canned
 
-It is read like an engine's stream, and is nothing but one where neither safety nor modules are on.
+It is read like an engine's stream, and is little more than one where neither safety nor modules are on.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -51,6 +51,7 @@ class Asked:
     """What one reply is asked for.
 
     version     the one to answer; None: the one that answers everybody
+    arm         "candidate" or "champion" where a canary's split chose the version; "" where the client did
     apologise   say sorry where the model fails, in place of an error
     key         chooses among canned replies
     """
@@ -61,6 +62,7 @@ class Asked:
     version: str | None
     apologise: bool
     key: str
+    arm: str = ""
 
 
 class Reply:
@@ -75,19 +77,17 @@ class Reply:
         self.canned = self.failed = ""
         self.trace = Trace()
         self._engine, self._parts, self._asked = engine, parts, asked
-        self._version = engine.version
-        self._thinking: set[Stream] = set()
+        named = asked.version if asked.version in engine.versions else None
+        self._version = named or engine.version
+        # All calls of one turn go to the version that it began with, also when another takes over meanwhile.
+        self._stays = named is not None or parts.modules is not None
+        self._streams: list[Stream] = []  # all that was asked of the model for this reply
         self._cancelled = False
         self._stream: Stream | None = None
-        if parts.safety is None and parts.modules is None:
-            # Asked for at once, so that a server that has no room says so before the answer begins.
-            turns = [Turn("system", asked.talk.system)] if asked.talk.system else []
-            turns += [Turn(said.role, said.text) for said in asked.talk.history]
-            self._stream = self._submit(turns, asked.decoding, asked.stops)
 
     @property
     def version(self) -> str:
-        """The version that writes it; before that, or where none does, the one that answers everybody."""
+        """The version that writes it; before that, or where none does, the one that is to."""
         return (self._stream.version if self._stream else "") or self._version
 
     @property
@@ -104,11 +104,24 @@ class Reply:
     def completion_tokens(self) -> int:
         return self._stream.completion_tokens if self._stream else 0
 
+    @property
+    def spent_tokens(self) -> int:
+        """Prompts and outputs of all that was asked of the model, the modules' calls too."""
+        return sum(stream.prompt_tokens + stream.completion_tokens for stream in self._streams)
+
     def cancel(self) -> None:
         """Stop whatever is written for this reply; does nothing when it is done."""
         self._cancelled = True
-        for stream in [*self._thinking, *([self._stream] if self._stream else [])]:
+        for stream in self._streams:
             stream.cancel()
+
+    @property
+    def arm(self) -> str:
+        """The canary's arm that this reply is of; "" where its version is not the one that the split chose:
+        nobody can choose what a reply is evidence of."""
+        if self._asked.arm == "candidate" and self.version != self._asked.version:
+            return ""  # it is not in memory (any more)
+        return self._asked.arm
 
     def details(self, with_words: bool) -> dict[str, Any]:
         """For the event, with the release's keys; {} where there is none. Texts `with_words` only."""
@@ -119,9 +132,8 @@ class Reply:
             about |= {"is_safety_controlled_response": True, "safety_kind": self.canned}
         if self.failed:
             about |= {"previous_interaction_failure": self.failed}
-        if self._parts.arm is not None:
-            arm = "candidate" if self.version == self._asked.version else "champion"
-            about |= {"arm": arm, "failed": self.canned == FAILURE}
+        if self.arm:
+            about |= {"arm": self.arm, "failed": self.canned == FAILURE}
         return {**about, "model_version": self.version} if about else {}
 
     async def __aiter__(self) -> AsyncIterator[Delta]:
@@ -138,11 +150,6 @@ class Reply:
 
     async def _deltas(self) -> AsyncIterator[Delta]:
         asked, safety, modules = self._asked, self._parts.safety, self._parts.modules
-        if safety is None and modules is None:
-            assert self._stream is not None
-            async for delta in self._stream:
-                yield delta
-            return
         talk = asked.talk
         if safety is not None:
             kind = await run_in_threadpool(safety.check_message, talk.history[-1].text)
@@ -176,13 +183,14 @@ class Reply:
         yield Delta("", last.finish_reason, last.cut)
 
     def _submit(self, turns: Sequence[Turn], decoding: Decoding, stops: Sequence[str] = ()) -> Stream:
-        # All calls of one turn go to the version that it began with, also when another takes over meanwhile.
-        version = self._asked.version or (self._version if self._parts.modules else None)
-        # One that has just left memory, as a candidate that was rolled back, is nobody's any more.
         try:
-            return self._engine.submit(turns, decoding, stops, version)
+            stream = self._engine.submit(turns, decoding, stops, self._version if self._stays else None)
         except UnknownVersion:
-            return self._engine.submit(turns, decoding, stops)
+            # One that has just left memory, as a candidate that was rolled back, is nobody's any more.
+            self._version = self._engine.version
+            stream = self._engine.submit(turns, decoding, stops)
+        self._streams.append(stream)
+        return stream
 
     async def _generate(self, turns: Sequence[Turn], decoding: Decoding) -> str:
         """A module's call. Raises ModuleFailed."""
@@ -190,11 +198,9 @@ class Reply:
             raise ModuleFailed("cancelled")
         try:
             stream = self._submit(turns, decoding)
-            self._thinking.add(stream)
             try:
                 return "".join([delta.text async for delta in stream])
             finally:
-                self._thinking.discard(stream)
                 stream.cancel()  # does nothing to a finished one
         except (EngineFailed, PromptRefused, Busy) as error:
             raise ModuleFailed(type(error).__name__) from None

@@ -11,7 +11,7 @@ from typing import Any
 from bb3x_ray.config import ChatConfig, ServeConfig
 from bb3x_ray.language.generation import Decoding
 from bb3x_ray.schemas.conversation import Author, person
-from bb3x_ray.schemas.event import Event
+from bb3x_ray.schemas.event import FAILED_TURN, FAILED_TURN_ID, Event, EventKind
 from bb3x_ray.serve.completion_ids import Completion, Signer
 from bb3x_ray.serve.conversations import Conversations, Place, Said
 from bb3x_ray.serve.durable import AppendEvents, append_durably
@@ -73,6 +73,14 @@ class ChatTurn:
         events = [self._message(*unlogged) for unlogged in self.place.unlogged]
         return [*events, self._reply()]
 
+    def failure(self) -> Event:
+        """That the turn failed, and whose failure it is: nothing of it was said, so there is no message."""
+        about: dict[str, Any] = {"model_version": self.stream.version, "failed": True}
+        if self.stream.arm:
+            about |= {"arm": self.stream.arm}
+        event_id = FAILED_TURN_ID + self.completion.completion_id
+        return replace(self._about(event_id, "feedback", now_us()), details=json.dumps({FAILED_TURN: about}))
+
     def _message(self, position: int, event_id: str, said: Said) -> Event:
         author = person(self.place.person) if said.role == "user" else Author("unverified", "client")
         return self._event(event_id, event_id, position, author, said.text, self.began_us)
@@ -106,21 +114,27 @@ class ChatTurn:
         at: int,
         finish_reason: str | None = None,
     ) -> Event:
-        return Event(
-            event_id=event_id,
-            kind="message",
-            at=at,
-            conversation_id=self.place.conversation_id,
-            person=self.place.person,
-            source=SOURCE,
-            consent_basis=basis(self.completion),
-            simulated=self.completion.simulated,
+        return replace(
+            self._about(event_id, "message", at),
             message_id=message_id,
             position=position,
             author_kind=author.kind,
             author_name=author.name,
             text=text if self.completion.stored else None,
             finish_reason=finish_reason,
+        )
+
+    def _about(self, event_id: str, kind: EventKind, at: int) -> Event:
+        return Event(
+            event_id=event_id,
+            kind=kind,
+            at=at,
+            conversation_id=self.place.conversation_id,
+            person=self.place.person,
+            source=SOURCE,
+            consent_basis=basis(self.completion),
+            simulated=self.completion.simulated,
+            message_id=self.completion.completion_id,
         )
 
 
@@ -154,7 +168,7 @@ class Chat:
         self._unfinished: OrderedDict[str, None] = OrderedDict()
 
     async def begin(self, request: ChatRequest) -> ChatTurn:
-        """Start a turn. Raises ApiError for what cannot be answered, Busy when too many wait."""
+        """Begin a turn, which is written as it is read. Raises ApiError for what cannot be answered."""
         began_us = now_us()
         system, history = self._read(request)
         metadata = request.metadata
@@ -176,9 +190,9 @@ class Chat:
             began_us=began_us,
             seed=decoding.seed,
         )
-        version = self._version(request.model, place)
+        version, arm = self._version(request.model, place)
         apologise = bool(metadata and metadata.apology == "true")
-        asked = Asked(talk, decoding, request.stops(), version, apologise, key=completion.completion_id)
+        asked = Asked(talk, decoding, request.stops(), version, apologise, completion.completion_id, arm)
         stream = Reply(self.engine, self.parts, asked)
         self._unfinished[completion.completion_id] = None
         while len(self._unfinished) > UNFINISHED_REMEMBERED:
@@ -191,6 +205,10 @@ class Chat:
         await append_durably(self._append_events, turn.events())
         self._conversations.served(turn.place, turn.position, turn.reply)
         self._unfinished.pop(turn.completion.completion_id, None)
+
+    async def failed(self, turn: ChatTurn) -> None:
+        """Make it durable that the turn failed. Raises ApiError 503 when the log cannot be written."""
+        await append_durably(self._append_events, [turn.failure()])
 
     def is_unfinished(self, completion_id: str) -> bool:
         """Whether it was begun here and is not durable, or never will be."""
@@ -216,11 +234,15 @@ class Chat:
         own = [m.content for m in request.messages if m.role in ("system", "developer")]
         return "\n\n".join(own) if own else self._chat.system_prompt, history
 
-    def _version(self, named: str, place: Place) -> str | None:
-        """The version that the client names, else the one of this person's arm; None: the champion."""
-        if named != CHAMPION:
-            return named
-        return self.parts.arm(place.person, place.conversation_id) if self.parts.arm else None
+    def _version(self, named: str, place: Place) -> tuple[str | None, str]:
+        """(the version that the client names, else that of this person's arm; None: the champion; the arm).
+
+        Who names a version is in no arm: else people could choose what they are evidence of.
+        """
+        if named != CHAMPION or self.parts.arm is None:
+            return (None if named == CHAMPION else named), ""
+        version = self.parts.arm(place.person, place.conversation_id)
+        return version, "candidate" if version else "champion"
 
     def _check_model(self, name: str) -> None:
         if name not in (CHAMPION, *self.engine.versions):

@@ -1,6 +1,7 @@
 """A storage root with a champion and a candidate that passed, and people who talk to both."""
 
 import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from bb3x_ray.registry import Bootstrap, Registry
 from bb3x_ray.reward.trust.history import TrustHistory
 from bb3x_ray.reward.trust.report import HISTORY, PEOPLE, PEOPLE_SCHEMA
 from bb3x_ray.rounds.ledger import Ledger
-from bb3x_ray.schemas.event import Event
+from bb3x_ray.schemas.event import FAILED_TURN, FAILED_TURN_ID, Event
 from bb3x_ray.schemas.learning import Gate, Verdict
 from bb3x_ray.serve.canary.split import Split
 from bb3x_ray.storage import Storage, write_json
@@ -21,6 +22,7 @@ from bb3x_ray.storage import Storage, write_json
 KEY = b"0123456789abcdef"
 GATE = Gate("quality", True, 0.02, 0.0, "better")
 VERDICT = Verdict("v0002", "v0001", True, (GATE,), {}, "v0001", "v0002 is better than v0001")
+ARMS = {"v0001": "champion", "v0002": "candidate"}
 PEOPLE_KNOWN = [f"u-{n:04d}" for n in range(500)]
 
 
@@ -63,22 +65,32 @@ def let_talk(
     visit: int = 0,
     share: float = 50,
     texts: dict[str, str] | None = None,
+    named: str | None = None,
+    fails: dict[str, int] | None = None,
 ) -> None:
     """Each person gets `thumbs` replies of their version, and presses up with its chance in `up`.
 
     texts   what each version says
+    named   the version that all of them ask for by its name, whatever their arm
+    fails   version -> its every nth turn fails, and there is no reply
     """
     split = Split("v0001", "v0002", share, KEY)
     inbox = open_inbox(str(storage.root))
     log = inbox.writer(f"replica-{visit}", 60.0, 10_000_000)
     events: list[Event] = []
     for person in people:
-        version = split.arm(person, "")
+        version = named or split.arm(person, "")
+        told: dict[str, object] = {} if named else {"arm": ARMS[version]}
         for n in range(thumbs):
             name = f"{person}-{visit}-{n}"
             chance = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
             about = {"conversation_id": f"c-{person}-{visit}", "person": person, "source": "served"}
             about |= {"consent_basis": "store", "simulated": False, "message_id": name}
+            every = (fails or {}).get(version)
+            if every and int.from_bytes(hashlib.sha256(name.encode()).digest()[4:6], "big") % every == 0:
+                details = json.dumps({FAILED_TURN: {**told, "model_version": version, "failed": True}})
+                events.append(Event(f"{FAILED_TURN_ID}{name}", "feedback", 2 * n, **about, details=details))  # type: ignore[arg-type]
+                continue
             reply = Event(
                 f"m-{name}",
                 "message",
@@ -89,10 +101,36 @@ def let_talk(
                 author_name=version,
                 text=(texts or {}).get(version, "A reply that nobody may find outside the log."),
                 finish_reason="stop",
-                details='{"latency_ms": 120, "failed": false}',
+                details=json.dumps({**told, "latency_ms": 120, "failed": False}),
             )
             rating = 1 if chance < up[version] else -1
             thumb = Event(f"f-{name}", "feedback", 2 * n + 2, **about, rating=rating)  # type: ignore[arg-type]
             events += [reply, thumb]
     log.append(events)
+    log.close()
+
+
+def change_minds(storage: Storage, version: str, rating: int) -> None:
+    """Everybody who was given `version` by `let_talk` gives each of its replies another thumb."""
+    split = Split("v0001", "v0002", 50, KEY)
+    log = open_inbox(str(storage.root)).writer("replica-later", 60.0, 10_000_000)
+    log.append(
+        [
+            Event(
+                f"f-again-{person}-{n}",
+                "feedback",
+                1000,
+                f"c-{person}-0",
+                person,
+                "served",
+                "store",
+                False,
+                f"{person}-0-{n}",
+                rating=rating,
+            )
+            for person in PEOPLE_KNOWN
+            for n in range(2)
+            if split.arm(person, "") == version
+        ]
+    )
     log.close()

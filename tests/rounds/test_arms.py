@@ -1,6 +1,7 @@
 """What replicas are told of a canary, at each of its stages and wherever a move was killed."""
 
 import pickle
+from pathlib import Path
 
 import pytest
 
@@ -49,3 +50,12 @@ def test_a_canary_against_a_champion_that_is_gone_is_over(models: Registry) -> N
     other = Verdict("v0003", "v0001", True, (), {}, "v0001", "")
     models.move_champion(Promotion(other), expected="v0001")
     assert FindArms(models.storage.root, 20)() == ("v0003", None, 20)
+
+
+def test_who_reads_while_a_canary_ends_finds_none(models: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replicas read without a lock: what was seen may be gone before it is opened."""
+    models.move_challenger(Trial(VERDICT), expected=None)
+    models.move_challenger(Rollback("rude"), expected="v0002")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "is_file", lambda _: True)
+        assert models.challenger is None and FindArms(models.storage.root, 20)() == ("v0001", None, 20)

@@ -16,10 +16,11 @@ from bb3x_ray.rounds import canary_evidence
 from bb3x_ray.rounds.canary import Canaries
 from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.schemas.learning import Verdict
+from bb3x_ray.serve.canary.split import Split
 from bb3x_ray.storage import Storage
 from tests.classify.test_pair_logistic import talk
 from tests.reward.make import LetterEncoder
-from tests.rounds.canary_store import PEOPLE_KNOWN, VERDICT, let_talk, make_store
+from tests.rounds.canary_store import KEY, PEOPLE_KNOWN, VERDICT, change_minds, let_talk, make_store
 
 CONFIG = {"canary": {"share": 50, "every_seconds": 0.01}}
 WORSE, BETTER, SAME = (
@@ -96,6 +97,33 @@ def test_trolls_do_not_roll_it_back(storage: Storage) -> None:
     assert canary is not None and canary.decision != "rollback" and models.quarantined() == []
 
 
+def test_who_asks_for_the_candidate_by_name_has_no_say_on_it(storage: Storage, begun: Registry) -> None:
+    """A tenth of the people, all of them trusted, get their thumbs onto the candidate by naming it."""
+    trolls = [p for p in PEOPLE_KNOWN if Split("v0001", "v0002", 50, KEY).arm(p, "") == "v0001"][:50]
+    let_talk(storage, SAME, [p for p in PEOPLE_KNOWN if p not in trolls])
+    let_talk(storage, {"v0001": 1.0, "v0002": 0.0}, trolls, thumbs=6, visit=1, named="v0002")
+    canary = canaries(storage).look()
+    assert canary is not None and canary.decision != "rollback"
+    assert canary.numbers["candidate"]["people"] + canary.numbers["champion"]["people"] == 450
+
+
+def test_a_candidate_whose_turns_fail_is_rolled_back_though_nobody_can_press_a_thumb(
+    storage: Storage, begun: Registry
+) -> None:
+    let_talk(storage, SAME, fails={"v0002": 5, "v0001": 100})
+    canary = canaries(storage).look()
+    assert canary is not None and canary.decision == "rollback" and "fail more often" in canary.words
+    assert canary.numbers["candidate"]["failed"] > 60 and canary.numbers["champion"]["failed"] > 0
+    assert begun.quarantined() == ["v0002"]
+
+
+def test_failures_that_both_versions_have_are_nobodys_harm(storage: Storage, begun: Registry) -> None:
+    let_talk(storage, SAME, fails={"v0002": 5, "v0001": 5})
+    canary = canaries(storage).look()
+    assert canary is not None and canary.decision != "rollback"
+    assert canary.numbers["failed_difference"]["harm_at_least"] < 0
+
+
 def test_killed_between_decision_and_alias_it_does_what_was_decided(
     storage: Storage, begun: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +152,23 @@ def test_two_watches_decide_once(storage: Storage, begun: Registry) -> None:
     first = other.look()
     assert first == seen and one.look() is None
     assert begun.quarantined() == ["v0002"]
+
+
+def test_a_look_follows_from_the_log_as_it_is_and_not_from_looks_before(
+    storage: Storage, begun: Registry
+) -> None:
+    """Who thinks better of it is heard where they first spoke, so that what went on then may end now."""
+    let_talk(storage, SAME, PEOPLE_KNOWN[:250])
+    watch = canaries(storage)
+    before = watch.look()
+    assert before is not None and before.decision == "go on"
+    change_minds(storage, "v0002", -1)
+    seen = watch.seen()
+    assert seen == canaries(storage).seen() and seen is not None and seen.decision == "rollback"
+    assert seen.numbers["thumbs"]["counted"] == before.numbers["thumbs"]["counted"]
+    canary = canaries(storage).look()
+    change_minds(storage, "v0001", -1)
+    assert canary is not None and watch.look() is None and begun.quarantined() == ["v0002"]  # that stands
 
 
 def test_begun_twice_is_begun_once_and_counts_from_the_first(storage: Storage, begun: Registry) -> None:
@@ -200,6 +245,28 @@ def test_the_watch_says_what_changes_and_outlives_what_can_be_mended(
     stopped.set()
     thread.join()
     assert "promotes it" in said[-1]
+
+
+def test_the_watch_outlives_what_nobody_thought_of(
+    storage: Storage, begun: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    let_talk(storage, BETTER)
+    damaged = storage.path("canaries", "v0002", canary_evidence.SCORES)
+    damaged.write_text("a secret, and no Parquet file")
+    said: list[str] = []
+    stopped = threading.Event()
+    thread = threading.Thread(target=canaries(storage, said).watch, args=(stopped,))
+    thread.start()
+    while not said:
+        stopped.wait(0.01)
+    assert "the watch looks again" in said[0] and "secret" not in said[0] + caplog.text
+    assert "a look at the canary failed" in caplog.text
+    damaged.unlink()
+    while begun.champion != "v0002":
+        assert thread.is_alive()
+        stopped.wait(0.01)
+    stopped.set()
+    thread.join()
 
 
 SAID = {"v0001": "And what do you do with it?", "v0002": "There are seven of them"}

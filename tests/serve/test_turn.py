@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from bb3x_ray.config import ModulesConfig
+from bb3x_ray.data.event_rows import check_event
+from bb3x_ray.schemas.event import FAILED_TURN, FAILED_TURN_ID
 from bb3x_ray.serve.completion_ids import Signer
 from bb3x_ray.serve.local_search import LocalSearch
 from bb3x_ray.serve.memory import Memories
@@ -125,20 +127,105 @@ def test_neither_unsafe_words_nor_failures_are_remembered(tiny_model: Path, tmp_
     assert list(tmp_path.rglob("*.json")) == []
 
 
+def split(r: Room, candidate: Path) -> None:
+    """As during a canary: v0002 is in memory beside v0001."""
+    r.engine.load("v0002", candidate)
+    r.engine.keep(["v0002"])
+
+
+def told(r: Room) -> dict[str, object]:
+    details: dict[str, object] = json.loads(r.log.events[-1].details or "{}")
+    return details
+
+
 def test_the_arm_is_written_into_the_log(tiny_model: Path) -> None:
     asked: list[tuple[str, str]] = []
 
     def arm(person: str, conversation_id: str) -> str | None:
         asked.append((person, conversation_id))
-        return "v0009" if len(asked) > 1 else None
+        return [None, "v0002", "v0009"][len(asked) - 1]
 
     async def about(r: Room) -> None:
-        for _ in range(2):  # the second is of a version that has just left memory
+        split(r, tiny_model)
+        for expected in ("champion", "v0001"), ("candidate", "v0002"):
             await r.chat("Hello", user="ada")
-            details = json.loads(r.log.events[-1].details or "")
-            assert details.pop("latency_ms") > 0
-            assert details == {"arm": "champion", "failed": False, "model_version": "v0001"}
+            details = told(r)
+            assert float(str(details.pop("latency_ms"))) > 0
+            assert details == {"arm": expected[0], "failed": False, "model_version": expected[1]}
         event = r.log.events[-1]
         assert asked[-1] == (event.person, event.conversation_id) == (ADA, event.conversation_id)
+        # Of a version that has just left memory: the champion answers somebody who is not of its arm.
+        await r.chat("Hello", user="ada")
+        assert r.log.events[-1].author_name == "v0001" and told(r) == {}
 
     talk(tiny_model, Parts(arm=arm), about)
+
+
+def test_who_names_a_version_is_in_no_arm(tiny_model: Path) -> None:
+    async def about(r: Room) -> None:
+        split(r, tiny_model)
+        for version in ("v0001", "v0002"):
+            await r.chat("Hello", user="ada", model=version)
+            assert r.log.events[-1].author_name == version and told(r) == {}
+
+    talk(tiny_model, Parts(arm=lambda *_: "v0002"), about)
+
+
+def test_what_is_said_in_the_candidates_place_is_booked_on_the_candidate(tiny_model: Path) -> None:
+    async def about(r: Room) -> None:
+        split(r, tiny_model)
+        body = (await r.chat("zounds, you idiot", user="ada")).json()
+        assert body["canned"] == "insult" and body["model"] == "v0002"
+        assert (told(r)["arm"], told(r)["model_version"]) == ("candidate", "v0002")
+        break_model(r, "v0002")
+        await r.chat("Hello", user="ada", metadata={"apology": "true"})
+        details = told(r)
+        assert (details["arm"], details["model_version"], details["failed"]) == ("candidate", "v0002", True)
+
+    talk(tiny_model, Parts(safety=SafetyReplies(WordDetector()), arm=lambda *_: "v0002"), about)
+
+
+def test_a_turn_that_fails_leaves_its_arm_and_version_and_no_talk(tiny_model: Path) -> None:
+    async def about(r: Room) -> None:
+        split(r, tiny_model)
+        break_model(r, "v0002")
+        assert (await r.chat("A secret", user="ada", store=True)).status_code == 500
+        (event,) = r.log.events
+        assert (event.kind, event.rating, event.text, event.person) == ("feedback", None, None, ADA)
+        assert event.event_id == FAILED_TURN_ID + event.message_id
+        assert told(r) == {FAILED_TURN: {"arm": "candidate", "model_version": "v0002", "failed": True}}
+        check_event(event)  # as the committer does, which rejects what it cannot read
+        assert (await r.chat("Hello", user="ada", model="v0001")).status_code == 200
+        assert (await r.chat("Hello", user="ada", model="v0002")).status_code == 500
+        assert told(r) == {FAILED_TURN: {"model_version": "v0002", "failed": True}}
+        metrics = (await r.client.get("/metrics")).text
+        assert 'bb3x_reply_failures_total{replica="0",version="v0002"} 2.0' in metrics
+
+    talk(tiny_model, Parts(arm=lambda *_: "v0002"), about)
+
+
+def test_an_engine_that_has_stopped_fails_turns_as_one_that_stumbles(tiny_model: Path) -> None:
+    async def about(r: Room) -> None:
+        r.engine.close()
+        assert (await r.chat("Hello", user="ada")).status_code == 500
+        assert told(r) == {FAILED_TURN: {"arm": "champion", "model_version": "v0001", "failed": True}}
+        assert (await r.chat("Hello", metadata={"apology": "true"})).json()["canned"] == "failure"
+
+    talk(tiny_model, Parts(arm=lambda *_: None), about)
+
+
+def test_modules_calls_are_paid_for_and_usage_is_the_replys_own(tiny_model: Path, tmp_path: Path) -> None:
+    parts = thinking(tmp_path, search="always", entity="always")
+
+    async def run() -> None:
+        async with room(tiny_model, parts=parts) as r:
+            usage = (await r.chat("Hello", seed=1)).json()["usage"]
+        assert usage["completion_tokens"] <= 12 < usage["prompt_tokens"]
+        allowed = usage["total_tokens"] + 50
+        async with room(tiny_model, parts=parts, tokens_per_minute=allowed) as r:
+            assert (await r.chat("Hello", seed=1)).status_code == 200
+            # The reply alone would leave 50 tokens for the next.
+            answer = await r.chat("Hello", seed=1)
+            assert answer.status_code == 429 and int(answer.headers["Retry-After"]) > 10
+
+    asyncio.run(run())

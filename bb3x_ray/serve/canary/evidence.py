@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from bb3x_ray.schemas.event import FAILED_TURN
 from bb3x_ray.serve.canary.compare import Answers
 
 _NEUTRAL = 0.5
@@ -19,10 +20,10 @@ _PERCENTILES = (50, 95)
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A reply of one of the two versions, by the author of its message.
+    """A reply of one of the two versions, or a turn in which it gave none.
 
     latency_ms   None where nobody measured it
-    failed       the model failed, and something canned was said in its place
+    failed       the model failed; something canned was said in its place, or nothing
     """
 
     message_id: str
@@ -105,15 +106,23 @@ class Evidence:
         """1 for each unsafe reply, 0 for each other, of those that somebody was asked about."""
         return self._of_scores(lambda score: None if score.unsafe is None else float(score.unsafe))
 
+    def failure_answers(self) -> Answers:
+        """1 for each turn that failed, 0 for each other."""
+        rows = [(r.person, r.version, float(r.failed), ()) for r in self.replies if self._is_heard(r.person)]
+        return self._answers(rows, {person: 1.0 for person, *_ in rows})
+
+    def _is_heard(self, person: str) -> bool:
+        """People who are distrusted may have been after just what their replies would show."""
+        known = self.standing.get(person)
+        return known is None or known.trust > 0
+
     def _of_scores(self, value_of: Callable[[Score], float | None]) -> Answers:
-        """Replies to people who are distrusted are left out: they may have been after just that. How unsafe
-        the messages were that people wrote is controlled for."""
+        """How unsafe the messages were that people wrote is controlled for."""
         rows = []
         for reply in self.replies:
             score = self.scores.get(reply.message_id)
             value = None if score is None else value_of(score)
-            known = self.standing.get(reply.person)
-            if score is not None and value is not None and (known is None or known.trust > 0):
+            if score is not None and value is not None and self._is_heard(reply.person):
                 rows.append((reply.person, reply.version, value, (score.unsafe_heard or 0.0,)))
         return self._answers(rows, {person: 1.0 for person, *_ in rows})
 
@@ -171,24 +180,28 @@ class Evidence:
         return found
 
 
-def replies_of(rows: Iterable[Mapping[str, Any]], versions: Iterable[str]) -> tuple[Reply, ...]:
-    """Replies of these versions among message rows of the log (schemas.event.EVENT_SCHEMA).
+def replies_of(rows: Iterable[Mapping[str, Any]], champion: str, candidate: str) -> tuple[Reply, ...]:
+    """Replies of the two arms, and turns that failed, among rows of the log (schemas.event.EVENT_SCHEMA).
 
-    Latency and failure come from `details`, a JSON object that may lack them, or be missing. A canned reply
-    belongs to the version that `details` says it stands in for, under `model_version`; else to nobody.
+    Only what `details`, a JSON object, call an arm's counts, and only where that arm's version wrote it: who
+    names a version gets its replies, and must have no more of a say on it than others. A canned reply, or
+    none, belongs to the version that `details` say it stands in for, under `model_version`.
     """
-    wanted, found = frozenset(versions), []
+    arms, found = {"champion": champion, "candidate": candidate}, []
     for row in rows:
         details = _details(row.get("details"))
-        version = row["author_name"] if row["author_kind"] == "model" else details.get("model_version")
-        if row["author_kind"] in ("model", "canned") and version in wanted:
+        about = _dict(details.get(FAILED_TURN)) or details
+        by_model = row["author_kind"] == "model"
+        version = row["author_name"] if by_model else about.get("model_version")
+        told = by_model or row["author_kind"] == "canned" or FAILED_TURN in details
+        if told and version is not None and version == arms.get(str(about.get("arm"))):
             found.append(
                 Reply(
                     row["message_id"],
                     row["person"],
-                    str(version),
-                    _number(details.get("latency_ms")),
-                    bool(details.get("failed", False)),
+                    version,
+                    _number(about.get("latency_ms")),
+                    bool(about.get("failed", False)),
                 )
             )
     return tuple(found)
@@ -208,4 +221,8 @@ def _details(text: Any) -> dict[str, Any]:
         details = json.loads(text)
     except ValueError:
         return {}  # what a reply was like beside its words is never a reason to stop watching
-    return details if isinstance(details, dict) else {}
+    return _dict(details)
+
+
+def _dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

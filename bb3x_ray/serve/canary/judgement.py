@@ -42,7 +42,8 @@ def rule_of(config: CanaryConfig) -> Rule:
 def judge(evidence: Evidence, config: CanaryConfig) -> tuple[Canary, list[Row]]:
     """The decision on what there is by now, and all looks at it.
 
-    Harm to all replies, by score and safety, rolls back early. Nothing but people's thumbs promotes.
+    Harm to all replies, by score, safety and failure, rolls back early, whenever somebody looks. Nothing but
+    people's thumbs promotes.
     """
     rule = rule_of(config)
     numbers: dict[str, object] = {
@@ -106,6 +107,7 @@ def _harm(evidence: Evidence, config: CanaryConfig) -> tuple[str, dict[str, obje
     for name, answers, sign, margin, what in (
         ("score", evidence.score_answers(), -1, config.score_margin, "score lower"),
         ("unsafe", evidence.unsafe_answers(), 1, config.unsafe_margin, "are unsafe more often"),
+        ("failed", evidence.failure_answers(), 1, config.failure_margin, "fail more often"),
     ):
         difference, information = _whole(answers, config.fewest)
         if information:

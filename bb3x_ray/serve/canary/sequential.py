@@ -88,8 +88,8 @@ def drift(alpha: float, power: float) -> float:
 
 
 def looks(size: int, every: int) -> list[int]:
-    """After how many answers one looks: the same however often somebody asks, so a watch that was killed, or
-    that asks twice, decides what it would have decided."""
+    """After how many answers one looks: the same however often somebody asks, so that two who ask about the
+    same answers decide the same."""
     found, at = [], every
     while at <= size:
         found.append(at)

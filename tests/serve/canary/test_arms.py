@@ -1,5 +1,8 @@
 """Replicas follow the aliases without asking for them at every turn."""
 
+import pytest
+
+from bb3x_ray.schemas.errors import UserError
 from bb3x_ray.serve.canary.arms import Arms
 
 KEY = b"0123456789abcdef"
@@ -9,9 +12,12 @@ class Aliases:
     def __init__(self) -> None:
         self.now: tuple[str, str | None, float] = ("v0001", "v0002", 50)
         self.asked, self.time = 0, 0.0
+        self.error: Exception | None = None
 
     def __call__(self) -> tuple[str, str | None, float]:
         self.asked += 1
+        if self.error is not None:
+            raise self.error
         return self.now
 
     def clock(self) -> float:
@@ -42,3 +48,19 @@ def test_no_share_no_canary() -> None:
     aliases = Aliases()
     aliases.now = ("v0001", "v0002", 0)
     assert answers(Arms(aliases, KEY, 1.0, aliases.clock)) == {None}
+
+
+@pytest.mark.parametrize(
+    "error", [FileNotFoundError("gone"), OSError("hiccup"), UserError("no champion"), KeyError("x")]
+)
+def test_while_the_aliases_cannot_be_read_everybody_keeps_their_version(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    aliases = Aliases()
+    arms = Arms(aliases, KEY, 1.0, aliases.clock)
+    before = [arms.arm(f"u-{n}", "c") for n in range(100)]
+    aliases.error, aliases.time = error, 1.0
+    assert [arms.arm(f"u-{n}", "c") for n in range(100)] == before and aliases.asked == 2
+    assert [record.message.split(": ")[-1] for record in caplog.records] == [type(error).__name__]
+    aliases.error, aliases.now, aliases.time = None, ("v0001", None, 50), 2.0
+    assert answers(arms) == {None}

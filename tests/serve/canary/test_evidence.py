@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bb3x_ray.schemas.event import FAILED_TURN
 from bb3x_ray.serve.canary.evidence import Evidence, Reply, Score, Standing, Thumb, replies_of
 
 ARMS = ("v0001", "v0002")
 
 
-def row(message_id: str, version: str, details: Any = None, kind: str = "model") -> dict[str, Any]:
+def row(message_id: str, version: str, details: Any = None, kind: str | None = "model") -> dict[str, Any]:
     return {
         "message_id": message_id,
         "person": f"person of {message_id}",
@@ -21,34 +22,58 @@ def row(message_id: str, version: str, details: Any = None, kind: str = "model")
     }
 
 
+def of_arm(arm: str, **details: Any) -> str:
+    return json.dumps({"arm": arm, **details})
+
+
 def test_the_author_of_a_message_says_which_version_answered() -> None:
-    rows = [row("a", "v0001"), row("b", "v0002"), row("c", "v0009"), row("d", "v0001", kind="unverified")]
-    assert [(r.message_id, r.version) for r in replies_of(rows, ARMS)] == [("a", "v0001"), ("b", "v0002")]
+    rows = [row("a", "v0001", of_arm("champion")), row("b", "v0002", of_arm("candidate"))]
+    rows += [row("c", "v0009", of_arm("candidate")), row("d", "v0001", of_arm("champion"), kind="unverified")]
+    assert [(r.message_id, r.version) for r in replies_of(rows, *ARMS)] == [("a", "v0001"), ("b", "v0002")]
+
+
+@pytest.mark.parametrize("details", [None, "no json", json.dumps([1]), "{}", of_arm("champion"), of_arm("x")])
+def test_a_reply_that_the_split_did_not_choose_is_no_evidence(details: str | None) -> None:
+    assert replies_of([row("a", "v0002", details)], *ARMS) == ()
 
 
 @pytest.mark.parametrize(
-    ("details", "latency", "failed"),
+    ("about", "latency", "failed"),
     [
-        (json.dumps({"latency_ms": 120, "failed": True, "modules": []}), 120.0, True),
-        (json.dumps({"latency_ms": "soon"}), None, False),
-        (json.dumps([1]), None, False),
-        ('{"latency_ms": NaN}', None, False),
-        ("no json", None, False),
-        (None, None, False),
+        ({"latency_ms": 120, "failed": True, "modules": []}, 120.0, True),
+        ({"latency_ms": "soon"}, None, False),
+        ({"latency_ms": float("nan")}, None, False),
+        ({}, None, False),
     ],
 )
 def test_latency_and_failure_are_read_where_they_are(
-    details: Any, latency: float | None, failed: bool
+    about: dict[str, Any], latency: float | None, failed: bool
 ) -> None:
-    (reply,) = replies_of([row("a", "v0001", details)], ARMS)
+    (reply,) = replies_of([row("a", "v0001", of_arm("champion", **about))], *ARMS)
     assert (reply.latency_ms, reply.failed) == (latency, failed)
 
 
 def test_an_apology_in_a_models_place_is_that_models_failure() -> None:
-    details = json.dumps({"failed": True, "model_version": "v0002"})
+    details = of_arm("candidate", failed=True, model_version="v0002")
     rows = [row("a", "apology", details, "canned"), row("b", "insult", None, "canned")]
-    (reply,) = replies_of(rows, ARMS)
+    (reply,) = replies_of(rows, *ARMS)
     assert (reply.version, reply.failed) == ("v0002", True)
+
+
+def test_a_turn_without_any_reply_is_a_failure_of_its_version() -> None:
+    about = {"model_version": "v0002", "failed": True}
+    rows = [
+        row("a", "", json.dumps({FAILED_TURN: {**about, "arm": "candidate"}}), None),
+        row("b", "", json.dumps({FAILED_TURN: about}), None),  # of a version that the client named
+        row("c", "", json.dumps(about | {"arm": "candidate"}), None),  # somebody's feedback
+    ]
+    (reply,) = replies_of(rows, *ARMS)
+    assert (reply.message_id, reply.version, reply.failed) == ("a", "v0002", True)
+
+
+def test_failures_of_people_who_are_distrusted_are_left_out() -> None:
+    answers = evidence().failure_answers()
+    assert answers.value.tolist() == [[0, 0, 1, 0]] and answers.candidate.tolist() == [[False, True, True]]
 
 
 def evidence(**changes: Any) -> Evidence:
