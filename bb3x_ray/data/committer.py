@@ -112,7 +112,7 @@ class LogTable:
         for event in fresh:
             if event.kind == "erasure":
                 only = event.conversation_id if ONE_CONVERSATION in event.reasons else ""
-                ask_for_erasure(self._storage, Request(event.person, conversation=only))
+                ask_for_erasure(self._storage, Request(event.person, conversation=only, at=event.at))
         return self._commit(to_table(fresh, self.head + 1), digests[new])
 
     def append_rows(self, parsed: pa.Table) -> int:

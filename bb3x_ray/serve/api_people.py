@@ -60,7 +60,7 @@ def people_routes(people: People, memories: Memories | None) -> APIRouter:
 
     @routes.delete("/conversations/{conversation_id}", status_code=202, response_model=ConversationDeleted)
     async def delete(conversation_id: Id, user: NamedUser, proof: Proof) -> dict[str, Any]:
-        """Gone from every answer at once, and from the disk when the log is committed next."""
+        """Gone from every answer at once, and from the disk when the erasure is carried out."""
         await people.forget_conversation(people.own(proof, user, PROOF), conversation_id)
         return {"id": conversation_id, "object": "conversation.deleted", "deleted": True}
 

@@ -63,7 +63,8 @@ class People:
     async def ask_for_erasure(self, request: ErasureRequest) -> str:
         """Log durably that a person wants to be erased; returns the event id.
 
-        The committer finds it, and who commits carries it out. Raises ApiError 404 for a foreign id.
+        The committer finds it, and the run, or the process of `bb3x serve`, carries it out.
+        Raises ApiError 404 for a foreign id.
         """
         completion = self.own(request.completion_id, request.user)
         event = _about(completion, "erasure", "none")
