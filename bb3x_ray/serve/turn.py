@@ -22,6 +22,7 @@ from bb3x_ray.serve.reply import Asked, Parts, Reply
 from bb3x_ray.serve.safety_replies import FAILURE
 
 SOURCE = "served"
+TOLD = "told_finish_reason"  # in `details`: what the client was told, where the log says something else
 UNFINISHED_REMEMBERED = 10_000
 
 
@@ -83,6 +84,8 @@ class ChatTurn:
         # A client's stop string cut the reply: the model did not end it, and must not learn that it did.
         finish = None if self.stream.canned else "length" if self.last.cut else self.finish_reason
         details = self.stream.details(with_words=self.completion.stored)
+        if finish != self.finish_reason:
+            details |= {TOLD: self.finish_reason}
         if "arm" in details:  # a canary's arms are compared by it
             details |= {"latency_ms": (now_us() - self.began_us) / 1000}
         event = self._event(
