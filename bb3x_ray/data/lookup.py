@@ -21,7 +21,7 @@ from bb3x_ray.data.inbox import Inbox
 from bb3x_ray.data.table import TABLE, data_files, open_table
 from bb3x_ray.data.tombstones import pending_of, stone_of
 from bb3x_ray.schemas.errors import UserError
-from bb3x_ray.schemas.event import EVENT_SCHEMA, ONE_CONVERSATION, Event
+from bb3x_ray.schemas.event import EVENT_SCHEMA, ONE_CONVERSATION, Event, with_copies
 from bb3x_ray.storage import Storage
 
 # In a line of a segment; within somebody's words the quotes have a backslash before them.
@@ -49,7 +49,9 @@ class Lookup:
         if not person:
             return []
         waiting = self._unarchived(person)
-        events = list({event.event_id: event for event in (*waiting, *self._committed(person))}.values())
+        found = {event.event_id: event for event in (*waiting, *self._committed(person))}
+        copies = {one for event_id in found for one in list(with_copies([event_id]))[1:]}
+        events = [event for event_id, event in found.items() if event_id not in copies]
         return sorted(self._not_erased(person, events), key=lambda event: (event.at, event.position or 0))
 
     def _not_erased(self, person: str, events: list[Event]) -> list[Event]:

@@ -24,7 +24,7 @@ About = Literal["person", "bot"]
 MEMORY = "memory"  # the folder under the storage root
 OFFERED = 32
 MAX_CHARS = 200
-FORGOTTEN_KEPT_US = 24 * 3600 * 1_000_000
+FORGOTTEN_KEPT_US = 24 * 3600 * 1_000_000  # of a conversation: no turn is under way for as long as that
 LOCK_S = 30  # a lock that is held for longer is a dead node's: the turn fails, and is not waited for
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 # Words that say nothing new by themselves.
@@ -110,34 +110,25 @@ class Memories:
     ) -> int:
         """Forget one memory, those of one conversation, or with neither the person; returns how many went.
 
-        until   what is said later stays, microseconds since 1970; None: now
+        until   what was said later stays, microseconds since 1970; None: nothing does
 
         Of a person or a conversation that is forgotten nothing is left but a digest and the time; what a turn
         that is under way would remember of them is refused.
         """
         if id is not None and not self._path(person).is_file():
             return 0
-        now = time.time_ns() // 1000
-        until = now if until is None else until
         gone: list[Memory] = []
 
+        def goes(memory: Memory) -> bool:
+            if id is not None:
+                return memory.id == id
+            here = conversation in (None, memory.conversation)
+            return here and (until is None or memory.created <= until)
+
         def drop(file: _File) -> _File:
-            if id is not None:
-                gone.extend(m for m in file.memories if m.id == id)
-            else:
-                here = (m for m in file.memories if conversation in (None, m.conversation))
-                gone.extend(m for m in here if m.created <= until)
+            gone.extend(filter(goes, file.memories))
             file = replace(file, memories=tuple(m for m in file.memories if m not in gone))
-            if id is not None:
-                return file
-            if conversation is None:
-                later = {talk: at for talk, at in file.forgotten.items() if at > until}
-                turn = file.turn if file.memories else 0
-                return _File(turn, max(file.forgotten_at, until), file.memories, later)
-            forgotten = file.forgotten | {_digest(conversation): until}
-            # No turn is under way for as long as that.
-            forgotten = {talk: at for talk, at in forgotten.items() if at > now - FORGOTTEN_KEPT_US}
-            return replace(file, forgotten=forgotten)
+            return file if id is not None else _refusing(file, conversation, until)
 
         self._change(person, drop)
         return len(gone)
@@ -163,6 +154,20 @@ class Memories:
         entry: dict[str, Any] = read_json(path)
         memories = tuple(Memory(**memory) for memory in entry["memories"])
         return _File(entry["turn"], entry["forgotten_at"], memories, entry.get("forgotten", {}))
+
+
+def _refusing(file: _File, conversation: str | None, until: int | None) -> _File:
+    """From here on, what was said until then, there or anywhere, is not remembered when it comes late."""
+    now = time.time_ns() // 1000
+    until = now if until is None else until
+    if conversation is None:
+        later = {talk: at for talk, at in file.forgotten.items() if at > until}
+        turn = file.turn if file.memories else 0
+        return _File(turn, max(file.forgotten_at, until), file.memories, later)
+    talk = _digest(conversation)
+    forgotten = file.forgotten | {talk: max(until, file.forgotten.get(talk, 0))}
+    recent = {talk: at for talk, at in forgotten.items() if at > now - FORGOTTEN_KEPT_US}
+    return replace(file, forgotten=recent)
 
 
 def _digest(name: str) -> str:

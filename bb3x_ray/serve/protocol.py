@@ -183,8 +183,8 @@ class ConsentRequest(_Exact):
 
 
 class ErasureRequest(_Exact):
-    """`completion_id`: of any completion or comparison that was written for this user, which proves that it is
-    they who ask."""
+    """`completion_id`: of any completion or comparison that was written for this user, which proves that it
+    is they who ask."""
 
     user: str | None = Field(None, max_length=256)
     completion_id: str = Field(max_length=250)
