@@ -72,6 +72,7 @@ def serve(config: ConfigOption = LOCAL, overrides: Overrides = None) -> None:
         stopped.wait()
         say.stop()
         server.stop()
+        erasure.catch_up(storage, inbox)  # nothing is being written any more
 
 
 def plan(
