@@ -104,9 +104,10 @@ class People:
                 said[event.conversation_id].append(event)
             elif about := about_comparison(event):
                 compared[event.conversation_id].append((event, about))
-        held = [_conversation(conversation_id, events) for conversation_id, events in said.items()]
-        held += [_comparison(conversation_id, events) for conversation_id, events in compared.items()]
-        return sorted(held, key=lambda one: (-one["created"], one["id"]))
+        # The log's events come in the order of time.
+        held = [(events[0].at, _conversation(name, events)) for name, events in said.items()]
+        held += [(events[0][0].at, _comparison(name, events)) for name, events in compared.items()]
+        return [one for _, one in sorted(held, key=lambda one: (-one[0], one[1]["id"]))]
 
     async def completion(self, completion: Completion) -> dict[str, Any]:
         """A completion of the past as it was answered, but for its usage; `created` is when it was whole.

@@ -10,7 +10,7 @@ import pytest
 
 from bb3x_ray.data.inbox import open_inbox
 from bb3x_ray.data.lookup import Lookup
-from bb3x_ray.data.tombstones import Tombstones, pending
+from bb3x_ray.data.tombstones import Request, Tombstones, ask_for_erasure, pending, withdraw
 from bb3x_ray.data.verify import verify
 from bb3x_ray.rounds import erasure
 from bb3x_ray.rounds.ledger import only_run
@@ -72,6 +72,18 @@ def test_what_is_said_after_it_was_asked_for_and_before_it_is_done_stays(storage
     held = [event.text for event in Lookup(storage).of_person("ada")]
     assert AGAIN not in held and "a later word" in held
     assert verify(storage).damages == []
+
+
+def test_asked_twice_the_later_time_counts_also_while_it_is_carried_out(tmp_path: Path) -> None:
+    storage, first = Storage(tmp_path), Request("ada", ("Ada",), at=20)
+    ask_for_erasure(storage, first)
+    ask_for_erasure(storage, Request("ada", at=10))
+    assert list(pending(storage)) == [first]
+    ask_for_erasure(storage, Request("ada", at=30))
+    withdraw(storage, first)  # which was carried out meanwhile
+    assert [(one.at, one.names) for one in pending(storage)] == [(30, ("Ada",))]
+    withdraw(storage, next(pending(storage)))
+    assert not any(pending(storage))
 
 
 def test_beside_a_server_words_leave_the_disk_without_any_round(tmp_path: Path) -> None:
