@@ -1,6 +1,7 @@
 """Which conversation a request belongs to, and what is logged of its history."""
 
 import asyncio
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from bb3x_ray.data.committer import commit_inbox
 from bb3x_ray.data.lookup import Lookup
 from bb3x_ray.data.segments import SegmentWriter
 from bb3x_ray.data.slices import conversations_of
-from bb3x_ray.data.table import head
+from bb3x_ray.data.table import IDS, head
 from bb3x_ray.data.verify import verify
 from bb3x_ray.schemas.event import with_copies
 from bb3x_ray.serve.completion_ids import Signer
@@ -97,21 +98,28 @@ def test_after_a_restart_nothing_is_logged_under_another_id(tiny_model: Path) ->
 
 
 def test_two_replies_in_the_same_words_are_both_kept_and_rated(tiny_model: Path, tmp_path: Path) -> None:
-    """As when somebody asks for another reply and the model has but one; over two replicas."""
+    """As when somebody asks for another reply and the model has but one; over three replicas, the last of
+    which hears of the replies from the client alone, when the log's index was made anew."""
     storage = Storage(tmp_path)
 
     async def talk() -> list[dict[str, Any]]:
         more = {"user": "ada", "metadata": {"conversation_id": "tea"}, "temperature": 0, "store": True}
         answers = []
-        for replica in ("r1", "r2"):
+        for replica, replies in (("r1", 2), ("r2", 2), ("r3", 0)):
             async with room(tiny_model) as r:
-                answers += [(await r.chat("hi", **more)).json() for _ in range(2)]
-                for answer in answers[-2:]:
+                answers += [(await r.chat("hi", **more)).json() for _ in range(replies)]
+                for answer in answers[-replies:] if replies else ():
                     assert (await r.feedback(answer["id"], 1, user="ada")).status_code == 200
                 said = answers[0]["choices"][0]["message"]["content"]
                 await r.chat("hi", said, "more", **more)
+            claimed = [event for event in r.log.events if event.author_kind == "unverified"]
+            assert len(claimed) == (0 if replies else 1)
+            if claimed:
+                shutil.rmtree(storage.path(IDS))
             with SegmentWriter(storage.path("inbox"), replica, 60.0, 1_000_000) as log:
                 log.append(r.log.events)
+                shown = Lookup(storage).of_person(Signer(KEY).pseudonym("ada"))
+                assert "unverified" not in {event.author_kind for event in shown}
             commit_inbox(storage)
         return answers
 
