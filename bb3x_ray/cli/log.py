@@ -36,7 +36,7 @@ def log_status(config: ConfigOption = LOCAL, overrides: Overrides = None, json: 
 def log_commit(config: ConfigOption = LOCAL, overrides: Overrides = None, json: JsonOption = False) -> None:
     """Take what people said until now into the table, and erase everyone who asked for it.
 
-    Rounds do this themselves, and so do `show`, `analyze`, `export` and `compact`.
+    Rounds and `serve` do this themselves, and so do `show`, `analyze`, `export` and `compact`.
     """
     from bb3x_ray.config_file import load_config
 

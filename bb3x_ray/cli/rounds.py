@@ -43,7 +43,9 @@ def serve(config: ConfigOption = LOCAL, overrides: Overrides = None) -> None:
     import signal
     import threading
 
+    from bb3x_ray.data.inbox import open_inbox
     from bb3x_ray.registry import Registry
+    from bb3x_ray.rounds import erasure
     from bb3x_ray.rounds.canary import Canaries
     from bb3x_ray.rounds.console import Speaker
     from bb3x_ray.rounds.material import first_version
@@ -61,12 +63,16 @@ def serve(config: ConfigOption = LOCAL, overrides: Overrides = None) -> None:
         stopped = threading.Event()
         for name in (signal.SIGINT, signal.SIGTERM):
             signal.signal(name, lambda *_: stopped.set())
+        inbox = open_inbox(parsed.log.root or str(storage.root))
+        erasures = (storage, inbox, parsed.log.seal_seconds + 0.5, say, stopped)
+        threading.Thread(target=erasure.watch, args=erasures, daemon=True).start()
         if parsed.canary.share:
             watch = Canaries(storage, parsed, say).watch
             threading.Thread(target=watch, args=(stopped,), daemon=True).start()
         stopped.wait()
         say.stop()
         server.stop()
+        erasure.catch_up(storage, inbox)  # nothing is being written any more
 
 
 def plan(

@@ -48,7 +48,7 @@ from bb3x_ray.data.table import (
 )
 from bb3x_ray.data.tombstones import Request, Tombstones, ask_for_erasure
 from bb3x_ray.schemas.errors import UserError
-from bb3x_ray.schemas.event import EVENT_SCHEMA, ONE_CONVERSATION, Event
+from bb3x_ray.schemas.event import EVENT_SCHEMA, ONE_CONVERSATION, Event, with_copies
 from bb3x_ray.storage import Storage, fsync_path, read_json, write_atomic, write_json
 
 REJECTS = "rejects"
@@ -106,13 +106,16 @@ class LogTable:
         """Commit what is new of `events`, in their order. Returns how many that were."""
         stones = Tombstones(self._storage)
         events = [event for event in events if not stones.covers(event)]
-        digests = digests_of(event.event_id for event in events)
+        # A client that sends a reply of ours back adds nothing: the reply makes its copy's id known, too.
+        ids = [list(with_copies([event.event_id])) for event in events]
+        digests = digests_of(one for of_event in ids for one in of_event)
+        own = np.cumsum([0, *map(len, ids)])[:-1]  # the place of each event's own id
         new = self._known.new(digests)
-        fresh = [event for event, is_new in zip(events, new, strict=True) if is_new]
+        fresh = [event for event, is_new in zip(events, new[own], strict=True) if is_new]
         for event in fresh:
             if event.kind == "erasure":
                 only = event.conversation_id if ONE_CONVERSATION in event.reasons else ""
-                ask_for_erasure(self._storage, Request(event.person, conversation=only))
+                ask_for_erasure(self._storage, Request(event.person, conversation=only, at=event.at))
         return self._commit(to_table(fresh, self.head + 1), digests[new])
 
     def append_rows(self, parsed: pa.Table) -> int:
@@ -148,7 +151,7 @@ class LogTable:
 
     def _ids_after(self, seq: int) -> list[str]:
         ids = scan(self._storage, self._table, ["event_id"], ds.field("commit_seq") > seq)["event_id"]
-        return ids.to_pylist()
+        return list(with_copies(ids.to_pylist()))
 
 
 @contextmanager

@@ -34,24 +34,25 @@ _REWRITTEN = WriterProperties(
 )
 
 
-def words_of(storage: Storage, person: str, conversation: str = "") -> set[str]:
+def words_of(storage: Storage, person: str, conversation: str = "", until: int | None = None) -> set[str]:
     """Every text in the person's conversations that the table holds: what must not be found anywhere.
 
     conversation   only that one, here and below
+    until          only what was said until then, microseconds since 1970; None: all of it
     """
     table = open_table(storage)
     if table is None:
         return set()
-    rows = scan(storage, table, ["text", "comment", "correction"], _is_theirs(person, conversation))
+    rows = scan(storage, table, ["text", "comment", "correction"], _is_theirs(person, conversation, until))
     return {text for name in rows.column_names for text in rows[name].to_pylist() if text}
 
 
-def seqs_of(storage: Storage, person: str, conversation: str = "") -> list[int]:
+def seqs_of(storage: Storage, person: str, conversation: str = "", until: int | None = None) -> list[int]:
     """commit_seq of the person's rows."""
     table = open_table(storage)
     if table is None:
         return []
-    theirs = _is_theirs(person, conversation)
+    theirs = _is_theirs(person, conversation, until)
     seqs: list[int] = scan(storage, table, ["commit_seq"], theirs)[0].to_pylist()
     return seqs
 
@@ -65,18 +66,20 @@ def first_rated(storage: Storage, person: str) -> int | None:
     return min(seqs, default=None)
 
 
-def _is_theirs(person: str, conversation: str = "") -> pc.Expression:
+def _is_theirs(person: str, conversation: str, until: int | None) -> pc.Expression:
     """Rows about them, and what they said of messages as a rater."""
-    if conversation:
-        return (ds.field("person") == person) & (ds.field("conversation_id") == conversation)
-    return (ds.field("person") == person) | _as_rater(person)
+    theirs = ds.field("person") == person
+    theirs = (
+        theirs & (ds.field("conversation_id") == conversation) if conversation else theirs | _as_rater(person)
+    )
+    return theirs if until is None else theirs & (ds.field("at") <= until)
 
 
 def _as_rater(person: str) -> pc.Expression:
     return (ds.field("kind") == "annotation") & (ds.field("author_name") == person)
 
 
-def erase_rows(storage: Storage, person: str, conversation: str = "") -> int:
+def erase_rows(storage: Storage, person: str, conversation: str = "", until: int | None = None) -> int:
     """Rows of the person leave the table and its old versions. Returns how many.
 
     Only under the committer's lease: a vacuum without patience removes what another writer has not
@@ -85,7 +88,7 @@ def erase_rows(storage: Storage, person: str, conversation: str = "") -> int:
     table = open_table(storage)
     if table is None:
         return 0
-    seqs = seqs_of(storage, person, conversation)
+    seqs = seqs_of(storage, person, conversation, until)
     if seqs:
         # By number: Delta's log keeps the words of a predicate.
         table.delete(f"commit_seq IN ({', '.join(map(str, seqs))})", writer_properties=_REWRITTEN)

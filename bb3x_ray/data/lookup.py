@@ -19,9 +19,9 @@ from bb3x_ray.data.committer import inboxes, read_lines
 from bb3x_ray.data.damage import readable
 from bb3x_ray.data.inbox import Inbox
 from bb3x_ray.data.table import TABLE, data_files, open_table
-from bb3x_ray.data.tombstones import is_pending, stone_of
+from bb3x_ray.data.tombstones import pending_of, stone_of
 from bb3x_ray.schemas.errors import UserError
-from bb3x_ray.schemas.event import EVENT_SCHEMA, ONE_CONVERSATION, Event
+from bb3x_ray.schemas.event import EVENT_SCHEMA, ONE_CONVERSATION, Event, with_copies
 from bb3x_ray.storage import Storage
 
 # In a line of a segment; within somebody's words the quotes have a backslash before them.
@@ -46,19 +46,22 @@ class Lookup:
 
         Raises UserError when the table is damaged.
         """
-        if not person or is_pending(self._storage, person):
+        if not person:
             return []
         waiting = self._unarchived(person)
-        events = list({event.event_id: event for event in (*waiting, *self._committed(person))}.values())
+        found = {event.event_id: event for event in (*waiting, *self._committed(person))}
+        copies = {one for event_id in found for one in list(with_copies([event_id]))[1:]}
+        events = [event for event_id, event in found.items() if event_id not in copies]
         return sorted(self._not_erased(person, events), key=lambda event: (event.at, event.position or 0))
 
     def _not_erased(self, person: str, events: list[Event]) -> list[Event]:
         until: dict[str, int] = {}  # conversation, or "" for all: up to when it is gone
         for about in {"", *(event.conversation_id for event in events)}:
-            stone = stone_of(self._storage, person, about)
+            stone, asked = stone_of(self._storage, person, about), pending_of(self._storage, person, about)
             until[about] = stone.at if stone else -1
-            if about and is_pending(self._storage, person, about):
-                until[about] = max(event.at for event in events)
+            if asked is not None:
+                last = max((event.at for event in events), default=-1) if asked.at is None else asked.at
+                until[about] = max(until[about], last)
         for event in events:
             if event.kind == "erasure":
                 about = event.conversation_id if ONE_CONVERSATION in event.reasons else ""

@@ -10,7 +10,8 @@ replica that was cut off). What they say later is theirs to say anew.
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ FOLDER, _PENDING = "tombstones", "tombstones/pending"
 class Tombstone:
     """
     person    digest of the pseudonym, or of pseudonym and conversation
-    at        microseconds since 1970, when it was carried out: what was said until then is refused
+    at        microseconds since 1970, when it was asked for: what was said until then is refused
     done      False while an erasure is under way; whoever finds it so brings it to its end
     removed   place -> how many entries were taken out of it
     seqs      commit_seq ranges [first, last] that the table no longer holds
@@ -133,11 +134,17 @@ def _read(path: Any) -> Tombstone:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """`names`: what else a damaged line may call the person by. `conversation`: only that one goes."""
+    """
+    names          what else a damaged line may call the person by
+    conversation   only that one goes
+    at             when it was asked for, microseconds since 1970: what is said later stays; None: whenever it
+                   is carried out
+    """
 
     person: str
     names: tuple[str, ...] = ()
     conversation: str = ""
+    at: int | None = None
 
     @property
     def digest(self) -> str:
@@ -145,21 +152,38 @@ class Request:
 
 
 def ask_for_erasure(storage: Storage, request: Request) -> None:
-    """Durable when it returns; carried out by the next command that looks."""
-    write_json(storage.path(_PENDING, f"{request.digest}.json"), asdict(request))
+    """Durable when it returns; carried out by whoever looks next. Asked twice, the later time counts."""
+    before = pending_of(storage, request.person, request.conversation)
+    if before is not None:
+        at = None if before.at is None or request.at is None else max(before.at, request.at)
+        names = tuple(dict.fromkeys((*before.names, *request.names)))
+        request = replace(request, at=at, names=names)
+    write_json(_pending_path(storage, request), asdict(request))
 
 
-def is_pending(storage: Storage, person: str, conversation: str = "") -> bool:
-    return storage.path(_PENDING, f"{digest(person, conversation)}.json").is_file()
+def pending_of(storage: Storage, person: str, conversation: str = "") -> Request | None:
+    """The request about a person, or about one conversation, that was not carried out yet."""
+    path = _pending_path(storage, Request(person, conversation=conversation))
+    return _read_request(path) if path.is_file() else None
 
 
 def pending(storage: Storage) -> Iterator[Request]:
     """Every request that was not carried out yet."""
     for path in sorted(storage.path(_PENDING).glob("*.json")):
-        asked = read_json(path)
-        yield Request(asked["person"], tuple(asked["names"]), asked.get("conversation", ""))
+        yield _read_request(path)
 
 
 def withdraw(storage: Storage, request: Request) -> None:
-    """The request was carried out: the name goes too."""
-    storage.path(_PENDING, f"{request.digest}.json").unlink(missing_ok=True)
+    """The request was carried out: the name goes too. One that came for the same meanwhile stays."""
+    if pending_of(storage, request.person, request.conversation) == request:
+        _pending_path(storage, request).unlink()
+
+
+def _pending_path(storage: Storage, request: Request) -> Path:
+    return storage.path(_PENDING, f"{request.digest}.json")
+
+
+def _read_request(path: Path) -> Request:
+    asked = read_json(path)
+    names, conversation = tuple(asked["names"]), asked.get("conversation", "")
+    return Request(asked["person"], names, conversation, asked.get("at"))

@@ -18,6 +18,7 @@ from bb3x_ray.data.known_ids import covering_runs
 from bb3x_ray.data.parsed_rows import digests_of
 from bb3x_ray.data.table import IDS, TABLE, data_files, head_of, open_table, stream
 from bb3x_ray.schemas.errors import UserError
+from bb3x_ray.schemas.event import with_copies
 from bb3x_ray.storage import MANIFEST, Storage, read_json
 
 _RESTORE = "`bb3x log restore` commits them"
@@ -36,10 +37,12 @@ class Verified:
 
 @dataclass(slots=True)
 class _Rows:
-    """Of the table: sorted digests of event ids [N], each with its commit_seq [N]."""
+    """Of the table: sorted digests of event ids [N], each with its commit_seq [N]; and of the ids that it
+    makes known, clients' copies of replies among them."""
 
     ids: np.ndarray = field(default_factory=lambda: np.empty(0, "S16"))
     seqs: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    known: np.ndarray = field(default_factory=lambda: np.empty(0, "S16"))
 
 
 def verify(storage: Storage, inbox: Inbox | None = None) -> Verified:
@@ -88,10 +91,12 @@ def _check_files(storage: Storage, table: DeltaTable | None) -> Iterator[str]:
 def _read_rows(storage: Storage, table: DeltaTable | None, damages: list[str]) -> _Rows | None:
     if table is None:
         return _Rows()
-    ids, seqs = [], []
+    ids, seqs, known = [], [], []
     try:
         for batch in stream(storage, table, ["event_id", "commit_seq"]):
-            ids.append(digests_of(batch["event_id"].to_pylist()))
+            event_ids = batch["event_id"].to_pylist()
+            ids.append(digests_of(event_ids))
+            known.append(digests_of(with_copies(event_ids)))
             seqs.append(batch["commit_seq"].to_numpy())
     except UserError as error:
         damages.append(
@@ -103,7 +108,7 @@ def _read_rows(storage: Storage, table: DeltaTable | None, damages: list[str]) -
         return _Rows()
     all_ids, all_seqs = np.concatenate(ids), np.concatenate(seqs)
     order = np.argsort(all_ids, kind="stable")
-    return _Rows(all_ids[order], all_seqs[order])
+    return _Rows(all_ids[order], all_seqs[order], np.unique(np.concatenate(known)))
 
 
 def _check_seqs(rows: _Rows, head: int, erased: np.ndarray) -> Iterator[str]:
@@ -139,8 +144,9 @@ def _check_index(storage: Storage, rows: _Rows, head: int, erased: int) -> Itera
     unknown = int((~_contains(known, rows.ids[rows.seqs <= upto])).sum())
     if unknown:
         yield f"{folder} lacks {unknown} events of the table, which could be committed again: {cure}"
-    foreign = int((~_contains(rows.ids, known)).sum())
-    if foreign > erased:  # what was erased stays known, so that it cannot come back
+    foreign = int((~_contains(rows.known, known)).sum())
+    erased *= 2  # a reply, and its copy: what was erased stays known, so that it cannot come back
+    if foreign > erased:
         yield f"{folder} holds {foreign - erased} events that the table does not have: {cure}"
 
 
@@ -154,7 +160,7 @@ def _check_archive(storage: Storage, places: list[Inbox], rows: _Rows, damages: 
             events, unreadable = read_lines(data)
             count += len(events)
             where = f"archive/{segment.name} of {place.address}"
-            lost = int((~_contains(rows.ids, digests_of([event.event_id for event in events]))).sum())
+            lost = int((~_contains(rows.known, digests_of([event.event_id for event in events]))).sum())
             if lost:
                 damages.append(f"{where}: {lost} of its events are not in the table: {_RESTORE}.")
             for line, reason, raw in unreadable:

@@ -1,13 +1,15 @@
 """Erasing a person, from the log to the training sets of past rounds; and what a round under way does then.
 
 A request lies in `tombstones/pending/` until it is carried out. Whoever finds one there carries it out: the
-command, or a run before its next step. Everything can be done again, so a kill in between loses nothing.
+command, a run before its next step, or the process that runs a server (`watch`). What its person says after
+they asked stays. Everything can be done again, so a kill in between loses nothing.
 Model versions cannot forget: those whose lineage the person touched are listed.
 """
 
 import shutil
+import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +38,7 @@ from bb3x_ray.storage import MANIFEST, Storage, read_json, write_json
 
 # What a round makes of its slice: a round under way makes it anew.
 _FROM_CURATE = ("curate", "iterations", "train", "evaluate")
+EVERY_SECONDS = 60.0
 
 
 class ErasedMeanwhile(Exception):
@@ -64,7 +67,7 @@ def erase_user(storage: Storage, user: str, wait_seconds: float, inbox: Inbox | 
             "id in the recorded file, or the pseudonym in the log; check storage.root, too."
         )
     for person in persons:
-        ask_for_erasure(storage, Request(person, (user,)))
+        ask_for_erasure(storage, Request(person, (user,), at=_now()))
     with ExitStack() as alone:
         try:
             alone.enter_context(only_run(storage))
@@ -97,13 +100,36 @@ def catch_up(storage: Storage, inbox: Inbox | None = None, wait_seconds: float =
     places = inboxes(storage, inbox) if storage.root.is_dir() else []
     if not any(place.waiting() or place.being_written() for place in places) and not any(pending(storage)):
         return []
+    commit_inbox(storage, inbox)
+    if not any(pending(storage)):  # a run that begins meanwhile finds the root free
+        return []
     with ExitStack() as alone:
         try:
             alone.enter_context(only_run(storage))
         except UserError:
-            commit_inbox(storage, inbox)
             return []
         return carry_out(storage, inbox, wait_seconds)
+
+
+def watch(
+    storage: Storage,
+    inbox: Inbox,
+    wait_seconds: float,
+    say: Callable[[str], None],
+    stopped: threading.Event,
+    every_seconds: float = EVERY_SECONDS,
+) -> None:
+    """Beside a server, until it is stopped: who asks to be erased is, also where no round ever runs."""
+    before = ""
+    while not stopped.is_set():
+        try:
+            said = "\n".join(_told(stone) for stone in catch_up(storage, inbox, wait_seconds))
+        except UserError as error:  # people are served all the same, and the next look may find it mended
+            said = str(error) if str(error) != before else ""
+            before = str(error)
+        if said:
+            say(said)
+        stopped.wait(every_seconds)
 
 
 def waiting(storage: Storage) -> int:
@@ -138,26 +164,29 @@ def carry_out(storage: Storage, inbox: Inbox | None = None, wait_seconds: float 
 
 
 def _erase(storage: Storage, inbox: Inbox | None, request: Request) -> Tombstone:
-    person, only, now = request.person, request.conversation, time.time_ns() // 1000
+    person, only = request.person, request.conversation
+    asked = _now() if request.at is None else request.at
     stones = Tombstones(storage)
-    before = stones.of(person, only) or Tombstone(request.digest, now, of_conversation=bool(only))
+    before = stones.of(person, only) or Tombstone(request.digest, asked, of_conversation=bool(only))
+    until = max(before.at, asked)
     because = f"erasure {before.person}"
     rounds = list(_rounds_with(storage, person, only))
-    stone = replace(before, at=now, done=False)
-    stone = replace(stone, models=sorted({*before.models, *_touched(storage, person, only, rounds)}))
-    stones.put(stone)  # from here on nothing of theirs comes in any more
+    stone = replace(before, at=until, done=False)
+    stone = replace(stone, models=sorted({*before.models, *_touched(storage, person, only, until, rounds)}))
+    stones.put(stone)  # from here on nothing that they said until then comes in any more
     with committing(storage):
-        words = erase.words_of(storage, person, only)
+        words = erase.words_of(storage, person, only, until)
         removed = {"segments": erase.erase_lines(inboxes(storage, inbox), stones)}
         names = [only] if only else [person, *request.names]
         removed["rejects"] = erase.erase_rejects(storage, names, words)
-        seqs = erase.seqs_of(storage, person, only)
+        seqs = erase.seqs_of(storage, person, only, until)
         stone = replace(stone, seqs=erase.joined(stone.seqs, seqs))
         stones.put(stone)  # before the rows go: a gap that nobody explains would be a damage
-        removed["interactions"] = erase.erase_rows(storage, person, only)
+        removed["interactions"] = erase.erase_rows(storage, person, only, until)
     if storage.path(MEMORY).is_dir():
         # A turn under way would remember them again: the store keeps the time, and refuses what came before.
-        removed["memories"] = Memories(storage.path(MEMORY)).forget(person, conversation=only or None)
+        store = Memories(storage.path(MEMORY))
+        removed["memories"] = store.forget(person, conversation=only or None, until=until)
     removed["rounds"] = _erase_from_rounds(storage, person, only, because)
     _drop_unfinished(storage)
     for name in rounds:
@@ -166,6 +195,10 @@ def _erase(storage: Storage, inbox: Inbox | None, request: Request) -> Tombstone
     stone = replace(stone, done=True, removed=summed)
     stones.put(stone)
     return stone
+
+
+def _now() -> int:
+    return time.time_ns() // 1000
 
 
 def _slices(storage: Storage) -> list[Path]:
@@ -179,7 +212,7 @@ def _rounds_with(storage: Storage, person: str, only: str) -> Iterator[str]:
             yield f"rounds/{path.parent.parent.name}"
 
 
-def _touched(storage: Storage, person: str, only: str, rounds: list[str]) -> set[str]:
+def _touched(storage: Storage, person: str, only: str, until: int, rounds: list[str]) -> set[str]:
     """Versions that learned from the person's talk, from what they said of others', or from such a version.
 
     only   the one conversation that goes: what they said of others' does not count then
@@ -187,7 +220,7 @@ def _touched(storage: Storage, person: str, only: str, rounds: list[str]) -> set
     A reward model learns from all slices up to its round, so every later candidate is touched too.
     """
     models, rewards = (Registry(storage, kind) for kind in ("models", "rewards"))
-    said = min(erase.seqs_of(storage, person, only), default=None)
+    said = min(erase.seqs_of(storage, person, only, until), default=None)
     rated = None if only else erase.first_rated(storage, person)
     first = _first_round(storage, rated, rounds)
     touched = set[str]()

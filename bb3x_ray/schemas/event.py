@@ -4,6 +4,8 @@ Events are written by replicas (JSON lines), moved into the Delta table by the o
 ordered there by `commit_seq`.
 """
 
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -21,6 +23,7 @@ IS_FEEDBACK = "is_feedback"
 # event_id begins with the one, and its `details` say which version and arm under the other.
 FAILED_TURN_ID, FAILED_TURN = "f-failed-", "failed_turn"
 KINDS: tuple[EventKind, ...] = get_args(EventKind)
+_REPLY_ID = re.compile(r"(m-[0-9a-f]{32})\.[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,23 @@ class Event:
         known = {f.name for f in fields(cls)}
         kept = {key: value for key, value in row.items() if key in known}
         return cls(**{**kept, "reasons": tuple(kept.get("reasons") or ())})
+
+
+def reply_id(message: str, completion: str) -> str:
+    """The event id of a reply of ours, which is written once for each completion.
+
+    message      the id of these words at this place, as a client's copy of the reply would have it
+    completion   32 hex digits
+    """
+    return f"{message}.{completion}"
+
+
+def with_copies(event_ids: Iterable[str]) -> Iterator[str]:
+    """The ids, and after each reply of ours that of a client's copy of it: with the reply the log has it."""
+    for event_id in event_ids:
+        yield event_id
+        if reply := _REPLY_ID.fullmatch(event_id):
+            yield reply[1]
 
 
 EVENT_SCHEMA = pa.schema(

@@ -35,7 +35,8 @@ class Usage(BaseModel):
 
 
 class ChatCompletion(BaseModel):
-    """`feedback_token` proves the right to rate this one completion. `usage` is null for one of the past."""
+    """`feedback_token` proves the right to rate this one completion. `usage` is null for one of the past.
+    `canned` is the kind of trouble of a reply that is not the model's own, or failure (`failed`)."""
 
     id: str
     object: Literal["chat.completion"]
@@ -45,6 +46,8 @@ class ChatCompletion(BaseModel):
     choices: list[Choice]
     usage: Usage | None
     feedback_token: str
+    canned: str | None = None
+    failed: bool = False
 
 
 class CompletionDeleted(BaseModel):
@@ -62,8 +65,11 @@ class ComparedReply(BaseModel):
 
 
 class Comparison(BaseModel):
+    """`conversation_id`: what the comparison is listed as, and deleted by."""
+
     id: str
     object: Literal["comparison"]
+    conversation_id: str
     replies: list[ComparedReply]
 
 
@@ -109,10 +115,13 @@ class SavedMessage(BaseModel):
 
 
 class SavedConversation(BaseModel):
+    """A comparison ends with both replies; their versions are told when the choice was made."""
+
     id: str
-    object: Literal["conversation"]
+    object: Literal["conversation", "comparison"]
     created: int
     messages: list[SavedMessage]
+    choice: Literal["a", "b", "both", "neither"] | None = None
 
 
 class ConversationList(BaseModel):

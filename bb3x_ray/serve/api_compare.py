@@ -26,7 +26,8 @@ def compare_routes(compare: Compare, admission: Admission) -> APIRouter:
         pair, a, b = await compare.ask(request)
         admission.spend(http.scope[CALLER], sum(one.prompt_tokens + one.tokens for one in (a, b)))
         replies = [{"slot": "a", "content": a.text}, {"slot": "b", "content": b.text}]
-        return {"id": pair.id, "object": "comparison", "replies": replies}
+        about = {"id": pair.id, "object": "comparison", "conversation_id": pair.conversation_id}
+        return {**about, "replies": replies}
 
     @routes.post("/v1/compare/{comparison_id}", response_model=ChoiceTaken)
     async def choose(comparison_id: ComparisonId, request: ChoiceRequest) -> dict[str, Any]:

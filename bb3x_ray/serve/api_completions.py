@@ -109,7 +109,7 @@ def completion_routes(
             raise
         return JSONResponse(_completion(turn, token))
 
-    @routes.get("/{completion_id}", response_model=ChatCompletion)
+    @routes.get("/{completion_id}", response_model=ChatCompletion, response_model_exclude_unset=True)
     async def saved(completion_id: CompletionId, user: UserHeader = None) -> dict[str, Any]:
         return await people.completion(people.own(completion_id, user))
 

@@ -4,9 +4,9 @@ POST /v1/consent   POST /v1/erasure
 GET /v1/conversations   DELETE /v1/conversations/{id}   GET /v1/memories   DELETE /v1/memories/{id}
 
 Who asks says who they are in the header `bb3x-user` (the `user` of their requests, percent-encoded beyond
-ASCII) and proves it in `bb3x-proof` with the id of any completion that was written for them. So a `user` is a
-secret between a person and the server, and has to be one that nobody guesses. Who sends none can be taken for
-somebody else who said the same words; what is kept of such talk is shown to nobody.
+ASCII) and proves it in `bb3x-proof` with the id of any completion or comparison that was written for them. So
+a `user` is a secret between a person and the server, and has to be one that nobody guesses. Who sends none
+can be taken for somebody else who said the same words; what is kept of such talk is shown to nobody.
 """
 
 from typing import Annotated, Any
@@ -55,24 +55,24 @@ def people_routes(people: People, memories: Memories | None) -> APIRouter:
 
     @routes.get("/conversations", response_model=ConversationList)
     async def conversations(user: NamedUser, proof: Proof) -> dict[str, Any]:
-        person = people.own(proof, user, PROOF).person
+        person = people.proven(proof, user, PROOF).person
         return {"object": "list", "data": await people.conversations(person)}
 
     @routes.delete("/conversations/{conversation_id}", status_code=202, response_model=ConversationDeleted)
     async def delete(conversation_id: Id, user: NamedUser, proof: Proof) -> dict[str, Any]:
-        """Gone from every answer at once, and from the disk when the log is committed next."""
-        await people.forget_conversation(people.own(proof, user, PROOF), conversation_id)
+        """Gone from every answer at once, and from the disk when the erasure is carried out."""
+        await people.forget_conversation(people.proven(proof, user, PROOF), conversation_id)
         return {"id": conversation_id, "object": "conversation.deleted", "deleted": True}
 
     @routes.get("/memories", response_model=MemoryList)
     async def remembered(user: NamedUser, proof: Proof) -> dict[str, Any]:
-        person = people.own(proof, user, PROOF).person
+        person = people.proven(proof, user, PROOF).person
         found = await run_in_threadpool(memories.of, person) if memories else []
         return {"object": "list", "data": [_memory(memory) for memory in found]}
 
     @routes.delete("/memories/{memory_id}", response_model=MemoryDeleted)
     async def forget(memory_id: Id, user: NamedUser, proof: Proof) -> dict[str, Any]:
-        person = people.own(proof, user, PROOF).person
+        person = people.proven(proof, user, PROOF).person
         found = await run_in_threadpool(memories.of, person) if memories else []
         if memories is None or all(memory.id != memory_id for memory in found):
             raise ApiError(404, "There is no such memory of this person.", code="memory_not_found")

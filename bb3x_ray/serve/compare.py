@@ -186,6 +186,14 @@ def _event(pair: Pair, event_id: str, about: dict[str, Any]) -> Event:
     )
 
 
+def about_comparison(event: Event) -> dict[str, Any]:
+    """What an event says of a comparison; {} where it is about none."""
+    if event.kind != "feedback" or COMPARISON not in (event.details or ""):
+        return {}
+    about: dict[str, Any] = json.loads(event.details or "{}").get(COMPARISON, {})
+    return about
+
+
 async def _read_all(stream: Stream) -> Written:
     text, finish_reason = "", ""
     async for delta in stream:

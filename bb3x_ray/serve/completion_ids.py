@@ -34,6 +34,11 @@ class Completion:
     stored: bool
     simulated: bool
 
+    @property
+    def uuid(self) -> str:
+        """32 hex digits, this completion's alone."""
+        return self.completion_id.partition(".")[0].rpartition("-")[2]
+
 
 class Signer:
     """Makes and checks ids with the server's secret key (bytes, the same on all replicas)."""

@@ -10,10 +10,11 @@ import json
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
-from bb3x_ray.schemas.event import Event
+from bb3x_ray.schemas.event import EVERYTHING, Event
 from bb3x_ray.serve.completion_ids import Completion, Signer
 from bb3x_ray.serve.durable import AppendEvents, EventsOf, append_durably, read_events
 from bb3x_ray.serve.protocol import ApiError, FeedbackRequest
@@ -86,6 +87,8 @@ class FeedbackDesk:
         return str(json.loads(found.details or "{}").get("body", "")) if found else None
 
     async def _append(self, completion: Completion, request: FeedbackRequest, event_id: str) -> None:
+        if (request.comment or request.correction) and await self._is_withdrawn(completion):
+            completion = replace(completion, stored=False)
         event = Event(
             event_id=event_id,
             kind="feedback",
@@ -103,6 +106,14 @@ class FeedbackDesk:
             details=json.dumps(self._details(request)),
         )
         await append_durably(self._append_events, [event])
+
+    async def _is_withdrawn(self, completion: Completion) -> bool:
+        """Whether the person took consent back since: the id only says what held when the reply was written.
+        Raises ApiError 503 where the log cannot be asked: words are not kept on a guess."""
+        events = await read_events(self._events_of, completion.person)
+        about = (completion.conversation_id, EVERYTHING)
+        said = [event for event in events if event.kind == "consent" and event.conversation_id in about]
+        return bool(said) and max(said, key=lambda event: event.at).consent_basis in ("", "none")
 
     def _details(self, request: FeedbackRequest) -> dict[str, Any]:
         sensitive = {} if request.sensitive is None else {"sensitive": request.sensitive}

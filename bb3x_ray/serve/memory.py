@@ -12,7 +12,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ About = Literal["person", "bot"]
 MEMORY = "memory"  # the folder under the storage root
 OFFERED = 32
 MAX_CHARS = 200
+FORGOTTEN_KEPT_US = 24 * 3600 * 1_000_000  # of a conversation: no turn is under way for as long as that
 LOCK_S = 30  # a lock that is held for longer is a dead node's: the turn fails, and is not waited for
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 # Words that say nothing new by themselves.
@@ -36,8 +37,9 @@ _PLAIN = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """One thing remembered. `about`: whose it is; `created`: microseconds since 1970; `used`: number of the
-    person's turn in which it was made or last used; `conversation`: where it comes from."""
+    """One thing remembered. `about`: whose it is; `created`: when the turn began that it comes from,
+    microseconds since 1970; `used`: number of the person's turn in which it was made or last used;
+    `conversation`: where it comes from."""
 
     id: str
     text: str
@@ -52,6 +54,7 @@ class _File:
     turn: int = 0
     forgotten_at: int = 0  # what was said until then is not remembered any more, when it comes late
     memories: tuple[Memory, ...] = ()
+    forgotten: dict[str, int] = field(default_factory=dict)  # the same of conversations, by their digests
 
 
 class Memories:
@@ -90,10 +93,10 @@ class Memories:
 
         def put(file: _File) -> _File:
             known = [m.text for m in file.memories if m.about == about]
-            if said_at <= file.forgotten_at or not says_something_new(text, known):
+            forgotten_at = max(file.forgotten_at, file.forgotten.get(_digest(conversation), 0))
+            if said_at <= forgotten_at or not says_something_new(text, known):
                 return file
-            now = time.time_ns() // 1000
-            memory = Memory(f"mem-{uuid.uuid4().hex}", text, about, now, file.turn, conversation)
+            memory = Memory(f"mem-{uuid.uuid4().hex}", text, about, said_at, file.turn, conversation)
             made.append(memory)
             by_use = sorted(file.memories, key=lambda m: (m.used, m.created))
             gone = {m.id for m in by_use[: max(0, len(by_use) + 1 - self._most)]}
@@ -102,22 +105,30 @@ class Memories:
         self._change(person, put)
         return made[0] if made else None
 
-    def forget(self, person: str, id: str | None = None, conversation: str | None = None) -> int:
+    def forget(
+        self, person: str, id: str | None = None, conversation: str | None = None, until: int | None = None
+    ) -> int:
         """Forget one memory, those of one conversation, or with neither the person; returns how many went.
 
-        Of a person who is forgotten nothing is left but a digest and the time; what a turn that is under way
-        would remember of them is refused.
+        until   what was said later stays, microseconds since 1970; None: nothing does
+
+        Of a person or a conversation that is forgotten nothing is left but a digest and the time; what a turn
+        that is under way would remember of them is refused.
         """
-        if not self._path(person).is_file() and (id is not None or conversation is not None):
+        if id is not None and not self._path(person).is_file():
             return 0
         gone: list[Memory] = []
 
+        def goes(memory: Memory) -> bool:
+            if id is not None:
+                return memory.id == id
+            here = conversation in (None, memory.conversation)
+            return here and (until is None or memory.created <= until)
+
         def drop(file: _File) -> _File:
-            if id is None and conversation is None:
-                gone.extend(file.memories)
-                return _File(forgotten_at=time.time_ns() // 1000)
-            gone.extend(m for m in file.memories if m.id == id or m.conversation == conversation)
-            return replace(file, memories=tuple(m for m in file.memories if m not in gone))
+            gone.extend(filter(goes, file.memories))
+            file = replace(file, memories=tuple(m for m in file.memories if m not in gone))
+            return file if id is not None else _refusing(file, conversation, until)
 
         self._change(person, drop)
         return len(gone)
@@ -133,7 +144,7 @@ class Memories:
         return after
 
     def _path(self, person: str) -> Path:
-        digest = hashlib.sha256(person.encode("utf-8", "surrogatepass")).hexdigest()[:40]
+        digest = _digest(person)
         return self._folder / digest[:2] / f"{digest}.json"
 
     @staticmethod
@@ -141,9 +152,26 @@ class Memories:
         if not path.is_file():
             return _File()
         entry: dict[str, Any] = read_json(path)
-        return _File(
-            entry["turn"], entry["forgotten_at"], tuple(Memory(**memory) for memory in entry["memories"])
-        )
+        memories = tuple(Memory(**memory) for memory in entry["memories"])
+        return _File(entry["turn"], entry["forgotten_at"], memories, entry.get("forgotten", {}))
+
+
+def _refusing(file: _File, conversation: str | None, until: int | None) -> _File:
+    """From here on, what was said until then, there or anywhere, is not remembered when it comes late."""
+    now = time.time_ns() // 1000
+    until = now if until is None else until
+    if conversation is None:
+        later = {talk: at for talk, at in file.forgotten.items() if at > until}
+        turn = file.turn if file.memories else 0
+        return _File(turn, max(file.forgotten_at, until), file.memories, later)
+    talk = _digest(conversation)
+    forgotten = file.forgotten | {talk: max(until, file.forgotten.get(talk, 0))}
+    recent = {talk: at for talk, at in forgotten.items() if at > now - FORGOTTEN_KEPT_US}
+    return replace(file, forgotten=recent)
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:40]
 
 
 def offered(memories: Sequence[Memory], talk: str, most: int = OFFERED) -> list[Memory]:

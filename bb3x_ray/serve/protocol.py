@@ -173,7 +173,8 @@ class ChoiceRequest(_Exact):
 
 
 class ConsentRequest(_Exact):
-    """`store`: whether what was said may teach. About one conversation, or everything the user ever said."""
+    """`store`: whether what was said may teach. About one conversation, or everything the user ever said.
+    `completion_id`: of a completion, or of a comparison."""
 
     user: str | None = Field(None, max_length=256)
     completion_id: str = Field(max_length=250)
@@ -182,7 +183,8 @@ class ConsentRequest(_Exact):
 
 
 class ErasureRequest(_Exact):
-    """`completion_id`: any that was written for this user, which proves that it is they who ask."""
+    """`completion_id`: of any completion or comparison that was written for this user, which proves that it
+    is they who ask."""
 
     user: str | None = Field(None, max_length=256)
     completion_id: str = Field(max_length=250)

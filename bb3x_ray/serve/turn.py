@@ -11,7 +11,7 @@ from typing import Any
 from bb3x_ray.config import ChatConfig, ServeConfig
 from bb3x_ray.language.generation import Decoding
 from bb3x_ray.schemas.conversation import Author, person
-from bb3x_ray.schemas.event import FAILED_TURN, FAILED_TURN_ID, Event, EventKind
+from bb3x_ray.schemas.event import FAILED_TURN, FAILED_TURN_ID, Event, EventKind, reply_id
 from bb3x_ray.serve.completion_ids import Completion, Signer
 from bb3x_ray.serve.conversations import Conversations, Place, Said
 from bb3x_ray.serve.durable import AppendEvents, append_durably
@@ -22,6 +22,7 @@ from bb3x_ray.serve.reply import Asked, Parts, Reply
 from bb3x_ray.serve.safety_replies import FAILURE
 
 SOURCE = "served"
+TOLD = "told_finish_reason"  # in `details`: what the client was told, where the log says something else
 UNFINISHED_REMEMBERED = 10_000
 
 
@@ -87,10 +88,14 @@ class ChatTurn:
 
     def _reply(self) -> Event:
         assert self.last is not None
-        event_id = self.place.event_id(self.position, Said("assistant", self.reply))
+        # Two replies in the same words at the same place, each with its thumb, are two events.
+        words = self.place.event_id(self.position, Said("assistant", self.reply))
+        event_id = reply_id(words, self.completion.uuid)
         # A client's stop string cut the reply: the model did not end it, and must not learn that it did.
         finish = None if self.stream.canned else "length" if self.last.cut else self.finish_reason
         details = self.stream.details(with_words=self.completion.stored)
+        if finish != self.finish_reason:
+            details |= {TOLD: self.finish_reason}
         if "arm" in details:  # a canary's arms are compared by it
             details |= {"latency_ms": (now_us() - self.began_us) / 1000}
         event = self._event(

@@ -8,7 +8,11 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 CHROMIUM = os.environ.get("BB3X_CHROMIUM", "/usr/bin/chromium")
+PLAIN = (
+    "plain.test"  # this machine by a name to which the browser gives no more than to any site of plain http
+)
 QUIET = [
+    f"--host-resolver-rules=MAP {PLAIN} 127.0.0.1",
     "--headless",
     "--no-sandbox",
     "--disable-gpu",

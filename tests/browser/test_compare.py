@@ -20,7 +20,7 @@ pytestmark = pytest.mark.browser
 def site(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     engine = two_versions(tiny_model, make_tiny_model(tmp_path_factory.mktemp("other"), seed=1))
     log = ListLog()
-    app = create_app(engine, log.append, KEY, ChatConfig(max_new_tokens=12), ServeConfig())
+    app = create_app(engine, log.append, KEY, ChatConfig(max_new_tokens=12), ServeConfig(), events_of=log.of)
     with serving(app, log) as site:
         yield site
     engine.close()
@@ -115,6 +115,55 @@ def test_without_sharing_only_the_choice_is_kept(browser: Browser, site: Site) -
         visitor.page.get_by_role("button", name="Both are good").click()
         expect(visitor.page.locator(".outcome")).to_be_visible()
     assert len(site.log.events) == 2 and "secret" not in str(site.log.events)
+
+
+def test_who_only_compares_sees_downloads_and_deletes_what_they_said(visitor: Visitor, site: Site) -> None:
+    page = visitor.page
+    ask(page, "my first words")
+    page.keyboard.press("a")
+    ask(page, "my second words")
+    page.get_by_role("button", name="Your data").click()
+    section = page.locator(".data section", has_text="Your conversations")
+    entries = section.get_by_role("listitem")
+    expect(entries).to_have_count(2)
+    expect(entries.last).to_contain_text("my first words")
+    expect(entries.last).to_contain_text("a comparison")
+    with page.expect_download() as download:
+        section.get_by_role("button", name="Download all").click()
+    held = json.loads(Path(download.value.path()).read_text(encoding="utf-8"))["conversations"]
+    assert [one["choice"] for one in held] == [None, "a"] and "my second words" in str(held)
+    entries.last.get_by_role("button", name="Delete this conversation").click()
+    page.get_by_role("dialog", name="Delete this conversation?").get_by_role("button", name="Delete").click()
+    expect(entries).to_have_count(1)
+    expect(page.locator("#log li")).to_have_count(0)  # the talk was about it
+    assert site.log.events[-1].kind == "erasure"
+    person = page.evaluate("localStorage.getItem('bb3x-person')")
+    page.get_by_role("button", name="Delete everything").click()
+    question = page.get_by_role("dialog", name="Delete everything you said here?")
+    question.get_by_role("button", name="Delete everything").click()
+    expect(page.locator(".told")).to_contain_text("You have a new random name.")
+    assert page.evaluate("localStorage.getItem('bb3x-person')") != person
+    assert site.log.of(site.log.events[0].person) == []
+
+
+def test_sharing_that_ends_takes_back_the_comparisons_of_this_talk(visitor: Visitor, site: Site) -> None:
+    page = visitor.page
+    ask(page, "Hello")
+    page.keyboard.press("b")
+    page.get_by_role("button", name="Change").click()
+    share = page.get_by_role("switch", name="Share my conversations")
+    share.uncheck()
+    expect(page.locator(".told")).to_contain_text("no longer teaches")
+    share.check()  # from the next talk on
+    page.keyboard.press("Escape")
+    expect(page.locator("#sharing")).to_have_text("off")
+    taken_back = site.log.events[-1]
+    assert (taken_back.kind, taken_back.consent_basis) == ("consent", "none")
+    assert taken_back.conversation_id == site.log.events[0].conversation_id
+    ask(page, "my secret")
+    assert "secret" not in str(site.log.events)
+    page.get_by_role("button", name="Start over").click()
+    expect(page.locator("#sharing")).to_have_text("on")
 
 
 def test_one_version_in_memory_is_said(visitor: Visitor) -> None:

@@ -3,13 +3,16 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Page, expect
 
 from bb3x_ray.config import ChatConfig, ServeConfig
 from bb3x_ray.serve.app import create_app
+from bb3x_ray.serve.completion_ids import Signer
+from bb3x_ray.serve.memory import Memories
+from bb3x_ray.serve.reply import Parts
+from bb3x_ray.serve.turn import now_us
 from tests.browser.site import Site, Visitor, one_version, serving, visiting
 from tests.serve.room import KEY, ListLog
 
@@ -17,10 +20,16 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def site(tiny_model: Path) -> Iterator[Site]:
+def memories(tmp_path_factory: pytest.TempPathFactory) -> Memories:
+    return Memories(tmp_path_factory.mktemp("memories"))
+
+
+@pytest.fixture(scope="module")
+def site(tiny_model: Path, memories: Memories) -> Iterator[Site]:
     engine = one_version(tiny_model)
     log = ListLog()
-    app = create_app(engine, log.append, KEY, ChatConfig(max_new_tokens=12), ServeConfig())
+    chat, parts = ChatConfig(max_new_tokens=12), Parts(memories=memories)
+    app = create_app(engine, log.append, KEY, chat, ServeConfig(), parts, events_of=log.of)
     with serving(app, log) as site:
         yield site
     engine.close()
@@ -152,38 +161,12 @@ def test_a_conversation_can_be_downloaded(visitor: Visitor) -> None:
     assert held["messages"][0]["content"] == "Hello <b>you</b>"
 
 
-# What a server with a memory and a list of conversations answers, as docs/DESIGN.md has it.
-MEMORIES = [
-    {"id": "m1", "text": "I have a dog <b>called</b> Rex.", "about": "person", "created": 1_760_000_000},
-    {"id": "m2", "text": "I like the sea.", "about": "bot", "created": 1_760_000_000},
-]
-SAID = [{"id": "x", "role": "user", "content": "Hello", "created": 1_760_000_000, "model_version": None}]
-HELD = [
-    {"id": "c1.0a", "created": 1_760_000_000, "messages": SAID},
-    {"id": "c2.0a", "created": 1_750_000_000, "messages": [{**SAID[0], "content": None}] * 2},
-]
-
-
-def answering(
-    page: Page, path: str, entries: list[dict[str, Any]], asked: list[tuple[str, str, str]]
-) -> None:
-    """Lists `entries` at `path` and takes their deletion; notes (method, path, person) of each request."""
-
-    def answer(route: Route) -> None:
-        request = route.request
-        asked.append((request.method, request.url.split("/v1/")[1], request.headers["bb3x-user"]))
-        assert request.headers["bb3x-proof"].startswith("chatcmpl-")
-        deleted = request.method == "DELETE"
-        route.fulfill(status=202 if deleted else 200, json={"object": "list", "data": entries})
-
-    page.route(f"**/v1/{path}", answer)
-    page.route(f"**/v1/{path}/*", answer)
-
-
-def test_memories_are_seen_and_forgotten_one_by_one(visitor: Visitor) -> None:
-    page, asked = visitor.page, list[tuple[str, str, str]]()
+def test_memories_are_seen_and_forgotten_one_by_one(visitor: Visitor, memories: Memories) -> None:
+    page = visitor.page
     visitor.say("Hello")
-    answering(page, "memories", MEMORIES, asked)
+    person = Signer(KEY).pseudonym(page.evaluate("localStorage.getItem('bb3x-person')"))
+    for text, about in (("I have a dog <b>called</b> Rex.", "person"), ("I like the sea.", "bot")):
+        assert memories.add(person, text, about, said_at=now_us())  # type: ignore[arg-type]
     page.get_by_role("button", name="Your data").click()
     entries = page.locator(".data section", has_text="What it remembers").get_by_role("listitem")
     expect(entries).to_have_count(2)
@@ -191,27 +174,32 @@ def test_memories_are_seen_and_forgotten_one_by_one(visitor: Visitor) -> None:
     entries.first.get_by_role("button", name="Forget this").click()
     expect(entries).to_have_count(1)
     expect(entries.first.get_by_role("button")).to_be_focused()
-    person = page.evaluate("localStorage.getItem('bb3x-person')")
-    assert asked == [("GET", "memories", person), ("DELETE", "memories/m1", person)]
+    assert [memory.text for memory in memories.of(person)] == ["I like the sea."]
 
 
-def test_conversations_are_seen_downloaded_and_deleted(visitor: Visitor) -> None:
-    page, asked = visitor.page, list[tuple[str, str, str]]()
+def test_conversations_are_seen_downloaded_and_deleted(visitor: Visitor, site: Site) -> None:
+    page = visitor.page
     visitor.say("Hello")
-    answering(page, "conversations", HELD, asked)
+    page.evaluate("localStorage.setItem('bb3x-share', 'no')")
+    page.get_by_role("button", name="New conversation").click()
+    visitor.say("Quietly")
     page.get_by_role("button", name="Your data").click()
     section = page.locator(".data section", has_text="Your conversations")
     entries = section.get_by_role("listitem")
     expect(entries).to_have_count(2)
-    expect(entries.first).to_contain_text("1 message")
-    expect(entries.last).to_contain_text("Words that were not kept")
+    shared = entries.filter(has_text="Hello")
+    expect(shared).to_contain_text("2 messages")
+    expect(entries.filter(has_text="Words that were not kept")).to_have_count(1)
     with page.expect_download() as download:
         section.get_by_role("button", name="Download all").click()
-    assert json.loads(Path(download.value.path()).read_text())["conversations"] == HELD
-    entries.first.get_by_role("button", name="Delete this conversation").click()
+    held = json.loads(Path(download.value.path()).read_text(encoding="utf-8"))["conversations"]
+    words = {message["content"] for one in held for message in one["messages"]}
+    assert len(held) == 2 and {"Hello", site.log.events[1].text, None} == words
+    shared.get_by_role("button", name="Delete this conversation").click()
     page.get_by_role("dialog", name="Delete this conversation?").get_by_role("button", name="Delete").click()
     expect(entries).to_have_count(1)
-    assert [(method, path) for method, path, _ in asked][-1] == ("DELETE", "conversations/c1.0a")
+    gone, hello = site.log.events[-1], site.log.events[0]
+    assert (gone.kind, gone.conversation_id) == ("erasure", hello.conversation_id)
 
 
 def test_panels_that_the_server_does_not_know_are_hidden(visitor: Visitor) -> None:

@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from bb3x_ray.config import ChatConfig, ServeConfig
 from bb3x_ray.serve.app import create_app
+from tests.browser.conftest import PLAIN
 from tests.browser.site import (
     DESK,
     PHONE,
@@ -152,6 +153,18 @@ def test_a_message_that_is_refused_comes_back_to_be_changed(visitor: Visitor) ->
     expect(page.locator("#log li")).to_have_count(0)
     assert len(page.get_by_label("Your message").input_value()) == 60_001
     visitor.complaints.clear()
+
+
+def test_where_no_page_may_copy_there_is_no_button_for_it(browser: Browser, site: Site) -> None:
+    for host, buttons in (("127.0.0.1", 1), (PLAIN, 0)):
+        with visiting(browser, site.url.replace("127.0.0.1", host)) as visitor:
+            visitor.say("Hello")
+            assert visitor.page.evaluate("isSecureContext") == bool(buttons)
+            expect(visitor.page.get_by_role("button", name="Copy")).to_have_count(buttons)
+            expect(visitor.page.get_by_label("Good reply")).to_be_visible()
+            # Browsers say of a header that it counts over https alone.
+            opener = "Cross-Origin-Opener-Policy"
+            visitor.complaints[:] = [words for words in visitor.complaints if opener not in words]
 
 
 def test_a_safety_reply_is_agreed_or_disagreed_with(visitor: Visitor) -> None:

@@ -70,6 +70,8 @@ def test_what_waits_to_be_erased_is_not_shown(storage: Storage) -> None:
     write(storage, [gone, said("first", 2, "later", at=21)])
     assert ids(lookup, "ada") == ["second-0", "second-1", "first-2"]
     commit_inbox(storage)  # which makes the request; it is carried out by whoever looks next
-    assert ids(lookup, "ada") == ["second-0", "second-1"]
+    assert ids(lookup, "ada") == ["second-0", "second-1", "first-2"]
+    ask_for_erasure(storage, Request("ada", at=20))
+    assert ids(lookup, "ada") == ["first-2"]
     ask_for_erasure(storage, Request("ada"))
     assert ids(lookup, "ada") == [] and len(ids(lookup, "bob")) == 2

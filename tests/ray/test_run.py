@@ -17,7 +17,11 @@ import httpx
 import pyarrow.parquet as pq
 import pytest
 
+from bb3x_ray.data.lookup import Lookup
+from bb3x_ray.data.tombstones import Tombstones, pending
 from bb3x_ray.registry import Registry
+from bb3x_ray.rounds.server_key import server_key
+from bb3x_ray.serve.completion_ids import Signer
 from bb3x_ray.storage import Storage
 from tests.tiny import make_tiny_model
 
@@ -184,7 +188,15 @@ def test_bb3x_serve_answers_until_it_is_stopped(tmp_path: Path) -> None:
         thumb = {"completion_id": reply["id"], "rating": 1, "user": "ada"}
         assert httpx.post(f"{url}/v1/feedback", json=thumb, timeout=60).status_code == 200
         assert "<title>" in httpx.get(url, timeout=60).text
+        bobs = httpx.post(f"{url}/v1/chat/completions", json={**body, "user": "bob"}, timeout=60).json()
+        gone = {"completion_id": reply["id"], "user": "ada"}
+        assert httpx.post(f"{url}/v1/erasure", json=gone, timeout=60).status_code == 202
     finally:
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=120) == 0
-    assert list((root / "inbox").glob("*.jsonl")), "the log is sealed when the server stops"
+    assert not list((root / "inbox").glob("*.jsonl")), "the log is committed when the server stops"
+    storage, key = Storage(root), Signer(server_key(Storage(root)))
+    assert list(pending(storage)) == [], "and who asked to be erased is, with no round in sight"
+    ada, bob = (Lookup(storage).of_person(key.pseudonym(user)) for user in ("ada", "bob"))
+    assert ada == [] and bobs["id"] in {event.message_id for event in bob}
+    assert Tombstones(storage).of(key.pseudonym("ada")).done

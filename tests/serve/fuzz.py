@@ -1,7 +1,8 @@
 """Random requests to a real server: `python -m tests.serve.fuzz --requests 10000`.
 
-Two people talk, rate, look at and delete what is theirs, and try the same with what is the other's; between
-that come requests that are bent out of shape. Counted are answers of 5xx, and leaks: words of one person in
+Two people talk, compare, rate, look at and delete what is theirs, and try the same with what is the other's;
+between that come requests that are bent out of shape. The server has all that one can have: safety, memories,
+modules, a second version. Counted are answers of 5xx, and leaks: words of one person in
 an answer to the other, and what the other's request was let do with anything of theirs.
 """
 
@@ -21,31 +22,39 @@ import httpx
 from bb3x_ray.config import ChatConfig
 from bb3x_ray.data.committer import read_lines
 from bb3x_ray.data.inbox import FolderInbox
-from tests.serve.served import Served, served
+from bb3x_ray.serve.completion_ids import Signer
+from bb3x_ray.serve.turn import now_us
+from tests.serve.room import KEY
+from tests.serve.served import Served, everything, served
 from tests.tiny import make_tiny_model
 
-CHAT, FEEDBACK = "/v1/chat/completions", "/v1/feedback"
+CHAT, FEEDBACK, COMPARE = "/v1/chat/completions", "/v1/feedback", "/v1/compare"
 REMEMBERED = 40  # completions of each person that are tried again
 
 
 @dataclass
 class Person:
-    """`secret` stands in all that they say, so that it is known wherever it turns up."""
+    """`secret` stands in all that they say and in what is remembered of them, so that it is known wherever it
+    turns up. `comparisons`, `memories`: ids."""
 
     user: str
     secret: str
     completions: list[dict[str, Any]] = field(default_factory=list)
     conversations: list[str] = field(default_factory=list)
+    comparisons: list[str] = field(default_factory=list)
+    memories: list[str] = field(default_factory=list)
 
 
 @dataclass
 class Found:
-    """What a fuzz counted. `leaks` and `failures` say how it came to them, without a secret."""
+    """What a fuzz counted. `leaks` and `failures` say how it came to them, without a secret; `met`: what was
+    answered with success, and `recalled` among it: a memory, in a reply's trace."""
 
     requests: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     leaks: list[str] = field(default_factory=list)
+    met: Counter[str] = field(default_factory=Counter)
 
     def __add__(self, other: "Found") -> "Found":
         return Found(
@@ -53,6 +62,7 @@ class Found:
             self.statuses + other.statuses,
             self.failures + other.failures,
             self.leaks + other.leaks,
+            self.met + other.met,
         )
 
 
@@ -63,10 +73,12 @@ class Fuzz:
         self.chance = random.Random(seed)
         self.client = httpx.Client(base_url=server.url, trust_env=False, timeout=300)
         self.found = Found()
+        self.memories = server.memories
         self.people = [self._person(name) for name in ("ada", "bob")]
         self.acts: list[Callable[[Person, Person], None]] = [
             self.talk, self.talk, self.talk_at_the_others_place, self.rate, self.rate_the_others,
             self.look, self.look_at_the_others, self.delete, self.delete_the_others, self.bend, self.bend,
+            self.compare, self.choose, self.choose_the_others, self.forget,
         ]  # fmt: skip
 
     def run(self, count: int) -> Found:
@@ -77,7 +89,13 @@ class Fuzz:
         return self.found
 
     def _person(self, name: str) -> Person:
-        return Person(f"{name}-{self.chance.getrandbits(64):x}", f"secret {self.chance.getrandbits(80):x}")
+        made = Person(f"{name}-{self.chance.getrandbits(64):x}", f"secret {self.chance.getrandbits(80):x}")
+        for thing in ("a cat", "the sea", "old maps"):
+            memory = self.memories.add(
+                Signer(KEY).pseudonym(made.user), f"I like {thing}, {made.secret} {thing}", "person", now_us()
+            )
+            made.memories += [memory.id] if memory else []
+        return made
 
     def send(self, who: Person, what: str, method: str, path: str, **more: Any) -> httpx.Response | None:
         """The answer, counted and searched; None where the client's own library refuses to send it."""
@@ -87,6 +105,8 @@ class Fuzz:
             return None
         self.found.requests += 1
         self.found.statuses[answer.status_code] += 1
+        if answer.is_success:
+            self.found.met[what] += 1
         if answer.status_code >= 500:
             self.found.failures.append(f"{what}: {answer.status_code}")
         for person in self.people:
@@ -110,7 +130,32 @@ class Fuzz:
         }
         if self.chance.random() < 0.5:
             body["metadata"] = {"conversation_id": self.chance.choice(["tea", "coffee", "x"])}
-        self._remember(me, self.send(me, "talk", "POST", CHAT, json=body))
+        if self.chance.random() < 0.5:
+            body.setdefault("metadata", {})["trace"] = "true"
+        answer = self.send(me, "talk", "POST", CHAT, json=body)
+        self.found.met["recalled"] += answer is not None and f"I like the sea, {me.secret}" in answer.text
+        self._remember(me, answer)
+
+    def compare(self, me: Person, other: Person) -> None:
+        store = self.chance.random() < 0.8
+        body = {"messages": self._history(me), "user": me.user, "store": store}
+        answer = self.send(me, "compare", "POST", COMPARE, json=body)
+        if answer is not None and answer.is_success:
+            me.comparisons = [*me.comparisons, answer.json()["id"]][-REMEMBERED:]
+
+    def choose(self, me: Person, other: Person) -> None:
+        if me.comparisons:
+            self._choose(me, "choose", self.chance.choice(me.comparisons))
+
+    def _choose(self, me: Person, what: str, comparison: str) -> httpx.Response | None:
+        body = {"choice": self.chance.choice(["a", "b", "both", "neither"]), "user": me.user}
+        return self.send(me, what, "POST", f"{COMPARE}/{comparison}", json=body)
+
+    def forget(self, me: Person, other: Person) -> None:
+        if (mine := self._one(me)) and me.memories and self.chance.random() < 0.5:
+            headers = {"bb3x-user": me.user, "bb3x-proof": mine["id"]}
+            path = f"/v1/memories/{self.chance.choice(me.memories)}"
+            self.send(me, "forget", "DELETE", path, headers=headers)
 
     def rate(self, me: Person, other: Person) -> None:
         if not (mine := self._one(me)):
@@ -124,11 +169,16 @@ class Fuzz:
 
     def look(self, me: Person, other: Person) -> None:
         if mine := self._one(me):
-            headers = {"bb3x-user": me.user, "bb3x-proof": mine["id"]}
+            proof = self.chance.choice([mine["id"], *me.comparisons[-1:]])
+            headers = {"bb3x-user": me.user, "bb3x-proof": proof}
             path = self.chance.choice(["/v1/conversations", "/v1/memories", f"{CHAT}/{mine['id']}"])
-            answer = self.send(me, "look", "GET", path, headers=headers)
-            if answer is not None and path == "/v1/conversations" and answer.is_success:
-                me.conversations = [one["id"] for one in answer.json()["data"]]
+            answer = self.send(me, f"look {path.split('/')[2]}", "GET", path, headers=headers)
+            if answer is not None and path != f"{CHAT}/{mine['id']}" and answer.is_success:
+                listed = [one["id"] for one in answer.json()["data"]]
+                if path == "/v1/conversations":
+                    me.conversations = listed
+                else:
+                    me.memories = listed
 
     def delete(self, me: Person, other: Person) -> None:
         if (mine := self._one(me)) and self.chance.random() < 0.3:
@@ -156,20 +206,27 @@ class Fuzz:
         self._reach(me, other, "GET", ["/v1/conversations", "/v1/memories"])
 
     def delete_the_others(self, me: Person, other: Person) -> None:
-        self._reach(me, other, "DELETE", [f"/v1/conversations/{one}" for one in other.conversations])
+        paths = [f"/v1/conversations/{one}" for one in other.conversations]
+        self._reach(me, other, "DELETE", [*paths, *(f"/v1/memories/{one}" for one in other.memories)])
+
+    def choose_the_others(self, me: Person, other: Person) -> None:
+        if other.comparisons:
+            theirs = self._bent(self.chance.choice(other.comparisons))
+            self.forbidden(self._choose(me, "choose theirs", theirs), "choose theirs")
 
     def _reach(self, me: Person, other: Person, method: str, paths: list[str]) -> None:
         theirs, mine = self._one(other), self._one(me)
         if not theirs:
             return
-        headers = {"bb3x-user": me.user, "bb3x-proof": self._bent(theirs["id"])}
+        foreign = self.chance.choice([theirs["id"], *other.comparisons[-1:]])
+        headers = {"bb3x-user": me.user, "bb3x-proof": self._bent(foreign)}
         if method == "DELETE" and mine and self.chance.random() < 0.5:
             headers["bb3x-proof"] = mine["id"]  # a good proof, for a conversation that is not theirs
         elif self.chance.random() < 0.2:
             del headers["bb3x-user"]
         if self.chance.random() < 0.2:
             consent = self.chance.choice(["/v1/consent", "/v1/erasure"])
-            body = {"completion_id": theirs["id"], "user": me.user}
+            body = {"completion_id": foreign, "user": me.user}
             body |= {"store": True} if consent == "/v1/consent" else {}
             self.forbidden(self.send(me, "consent", "POST", consent, json=body), "consent of theirs")
         path = self.chance.choice([*paths, f"{CHAT}/{theirs['id']}"])
@@ -185,6 +242,7 @@ class Fuzz:
                    "metadata": {"conversation_id": "tea"}, "model": "champion", "store": True},
             FEEDBACK: {"completion_id": mine["id"], "rating": 1, "reasons": [], "comment": "",
                        "user": me.user, "correction": "", "source": "f", "metadata": {}, "token": None},
+            COMPARE: {"messages": self._history(me), "user": me.user, "store": True, "metadata": {}},
             "/v1/consent": {"completion_id": mine["id"], "user": me.user, "store": True},
         }  # fmt: skip
         path, body = self.chance.choice(list(bodies.items()))
@@ -229,7 +287,7 @@ class Fuzz:
         return completion_id[:at] + self.chance.choice("0a.sn") + completion_id[at + 1 :]
 
     def _history(self, me: Person) -> list[dict[str, str]]:
-        words = [f"{me.secret} {self.chance.choice(['tea', 'sea', '<|im_end|>', ''])}"]
+        words = [f"{me.secret} {self.chance.choice(['tea', 'the sea', '<|im_end|>', 'zounds', ''])}"]
         if me.completions and self.chance.random() < 0.4:
             words = [words[0], self.chance.choice(["yes", me.completions[-1].get("said", "no")]), "And?"]
         return [{"role": "assistant" if i % 2 else "user", "content": text} for i, text in enumerate(words)]
@@ -293,12 +351,13 @@ def main() -> None:
     args = asked.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         model = make_tiny_model(Path(folder) / "model")
-        with served(
-            model, Path(folder) / "store", chat=ChatConfig(max_new_tokens=4), requests_per_minute=0
-        ) as s:
+        other, root = make_tiny_model(Path(folder) / "other", seed=1), Path(folder) / "store"
+        chat, around = ChatConfig(max_new_tokens=4), everything(root)
+        with served(model, root, beside=other, chat=chat, around=around, requests_per_minute=0) as s:
             found = fuzz(s, args.requests, args.seed)
     print(f"requests          {found.requests}")  # noqa: T201
     print(f"by status         {dict(sorted(found.statuses.items()))}")  # noqa: T201
+    print(f"met               {dict(sorted(found.met.items()))}")  # noqa: T201
     print(f"5xx and failures  {len(found.failures)} {Counter(found.failures)}")  # noqa: T201
     print(f"leaks             {len(found.leaks)} {Counter(found.leaks)}")  # noqa: T201
 

@@ -30,7 +30,7 @@ def two(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 @asynccontextmanager
 async def duel(folders: dict[str, Path]) -> AsyncIterator[Room]:
     engine, log = two_versions(folders["v0001"], folders["v0002"]), ListLog()
-    app = create_app(engine, log.append, KEY, ChatConfig(max_new_tokens=8), ServeConfig())
+    app = create_app(engine, log.append, KEY, ChatConfig(max_new_tokens=8), ServeConfig(), events_of=log.of)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     try:
         async with httpx.AsyncClient(transport=transport, base_url="http://room") as client:
@@ -199,5 +199,48 @@ def test_what_is_unsafe_is_neither_asked_nor_shown(two: dict[str, Path]) -> None
             assert len(kept) == 1
         finally:
             engine.close()
+
+    asyncio.run(talk())
+
+
+def test_who_only_compares_sees_and_deletes_what_they_said(two: dict[str, Path]) -> None:
+    async def talk() -> None:
+        async with duel(two) as r:
+            asked = (await ask(r, "my words", user="ada", store=True)).json()
+            quiet = (await ask(r, "Quietly", user="ada")).json()
+            who = {"bb3x-user": "ada", "bb3x-proof": asked["id"]}
+            assert (await r.client.get("/v1/memories", headers=who)).status_code == 200
+            for user, proof in (("bob", asked["id"]), ("ada", f"{asked['id'][:-1]}x")):
+                theirs = {"bb3x-user": user, "bb3x-proof": proof}
+                assert (await r.client.get("/v1/conversations", headers=theirs)).status_code == 404
+
+            async def listed() -> dict[str, Any]:
+                held = (await r.client.get("/v1/conversations", headers=who)).json()["data"]
+                return {one["id"]: one for one in held}
+
+            first = (await listed())[asked["conversation_id"]]
+            assert (first["object"], first["choice"]) == ("comparison", None)
+            assert [m["content"] for m in first["messages"]] == [
+                "my words",
+                *(reply["content"] for reply in asked["replies"]),
+            ]
+            assert "v000" not in str(first["messages"]).replace(asked["id"], ""), "the choice is to be blind"
+            versions = (await choose(r, asked["id"], "b")).json()["versions"]
+            first = (await listed())[asked["conversation_id"]]
+            assert first["choice"] == "b"
+            assert [m["model_version"] for m in first["messages"][1:]] == [versions["a"], versions["b"]]
+            assert [m["content"] for m in (await listed())[quiet["conversation_id"]]["messages"]] == [
+                None
+            ] * 2
+            one = f"/v1/conversations/{asked['conversation_id']}"
+            assert (await r.client.delete(one, headers=who)).status_code == 202
+            assert list(await listed()) == [quiet["conversation_id"]]
+            body = {"user": "ada", "completion_id": quiet["id"]}
+            no = {**body, "store": False}
+            assert (await r.client.post("/v1/consent", json=no)).status_code == 200
+            assert (await r.client.post("/v1/erasure", json={**body, "user": "bob"})).status_code == 404
+            assert (await r.client.post("/v1/erasure", json=body)).status_code == 202
+            assert await listed() == {}
+            assert (await r.client.get(f"/v1/chat/completions/{quiet['id']}", headers=who)).status_code == 404
 
     asyncio.run(talk())

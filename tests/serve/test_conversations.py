@@ -1,13 +1,25 @@
 """Which conversation a request belongs to, and what is logged of its history."""
 
 import asyncio
+import shutil
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
+from bb3x_ray.data.collect import NotTaken, Range, collect
+from bb3x_ray.data.committer import commit_inbox
+from bb3x_ray.data.lookup import Lookup
+from bb3x_ray.data.segments import SegmentWriter
+from bb3x_ray.data.slices import conversations_of
+from bb3x_ray.data.table import IDS, head
+from bb3x_ray.data.verify import verify
+from bb3x_ray.schemas.event import with_copies
 from bb3x_ray.serve.completion_ids import Signer
 from bb3x_ray.serve.conversations import Conversations, Place, Said
 from bb3x_ray.serve.stop_words import StopWords
+from bb3x_ray.storage import Storage
 from tests.serve.room import KEY, ListLog, Room, room
 
 
@@ -77,13 +89,54 @@ def test_after_a_restart_nothing_is_logged_under_another_id(tiny_model: Path) ->
             first = await reply_of(before, "Hello", **more)
         async with room(tiny_model) as after:
             await reply_of(after, "Hello", first, "And you?", **more)
-        # The log keeps one row for each event id, the first.
+        # The log keeps one row for each event id, the first; and a reply's makes its copy's known.
         again = {e.event_id: e for e in after.log.events}
-        for e in before.log.events:
-            assert again.pop(e.event_id).position == e.position
+        for event_id in with_copies(e.event_id for e in before.log.events):
+            again.pop(event_id, None)
         assert {e.position for e in again.values()} == {2, 3}
 
     asyncio.run(talk())
+
+
+def test_two_replies_in_the_same_words_are_both_kept_and_rated(tiny_model: Path, tmp_path: Path) -> None:
+    """As when somebody asks for another reply and the model has but one; over three replicas, the last of
+    which hears of the replies from the client alone, when the log's index was made anew."""
+    storage = Storage(tmp_path)
+
+    async def talk() -> list[dict[str, Any]]:
+        more = {"user": "ada", "metadata": {"conversation_id": "tea"}, "temperature": 0, "store": True}
+        answers = []
+        for replica, replies in (("r1", 2), ("r2", 2), ("r3", 0)):
+            async with room(tiny_model) as r:
+                answers += [(await r.chat("hi", **more)).json() for _ in range(replies)]
+                for answer in answers[-replies:] if replies else ():
+                    assert (await r.feedback(answer["id"], 1, user="ada")).status_code == 200
+                said = answers[0]["choices"][0]["message"]["content"]
+                await r.chat("hi", said, "more", **more)
+            claimed = [event for event in r.log.events if event.author_kind == "unverified"]
+            assert len(claimed) == (0 if replies else 1)
+            if claimed:
+                shutil.rmtree(storage.path(IDS))
+            with SegmentWriter(storage.path("inbox"), replica, 60.0, 1_000_000) as log:
+                log.append(r.log.events)
+                shown = Lookup(storage).of_person(Signer(KEY).pseudonym("ada"))
+                assert "unverified" not in {event.author_kind for event in shown}
+            commit_inbox(storage)
+        return answers
+
+    answers = asyncio.run(talk())
+    assert len({answer["choices"][0]["message"]["content"] for answer in answers}) == 1
+    person = Signer(KEY).pseudonym("ada")
+    kept = {e.message_id: e for e in Lookup(storage).of_person(person) if e.kind == "message"}
+    assert {answer["id"] for answer in answers} < set(kept)
+    assert "unverified" not in {event.author_kind for event in kept.values()}
+    assert verify(storage).damages == []
+    (conversation,) = conversations_of(
+        pa.concat_tables(collect(storage, Range(0, head(storage)), NotTaken()))
+    )
+    assert [m.author.kind for m in conversation.messages] == ["person", "model"] * 2
+    assert conversation.messages[1].message_id == answers[-1]["id"]
+    assert [f.rating for f in conversation.feedback] == [1]
 
 
 def test_a_failed_turn_is_logged_whole_when_it_is_sent_again(tiny_model: Path) -> None:

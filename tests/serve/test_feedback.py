@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from bb3x_ray.schemas.event import Event
 from bb3x_ray.serve.completion_ids import Signer
@@ -111,5 +112,30 @@ def test_a_thumb_is_revised_and_taken_back(tiny_model: Path) -> None:
             for source in ("a name", "x" * 33, "a\n", "<b>"):
                 got = await rate(r, completion_id=mine, rating=1, user="ada", source=source)
                 assert got.status_code == 400 and got.json()["error"]["param"] == "source"
+
+    asyncio.run(talk())
+
+
+@pytest.mark.parametrize("scope", ["conversation", "everything"])
+def test_words_are_not_kept_once_consent_was_taken_back(tiny_model: Path, scope: str) -> None:
+    async def talk() -> None:
+        async with room(tiny_model) as r:
+            mine = (await r.chat("Hello", user="ada", store=True)).json()
+            other = (await r.chat("Bye", user="ada", store=True)).json()
+            said = {"rating": -1, "comment": "my words", "correction": "my words", "user": "ada"}
+
+            async def consent(store: bool) -> None:
+                body = {"user": "ada", "completion_id": mine["id"], "store": store, "scope": scope}
+                assert (await r.client.post("/v1/consent", json=body)).status_code == 200
+
+            await consent(store=False)
+            await rate(r, completion_id=mine["id"], **said)
+            await rate(r, completion_id=other["id"], **said)
+            await consent(store=True)
+            await rate(r, completion_id=mine["id"], **said)
+            kept = [(event.consent_basis, event.comment, event.correction) for event in thumbs(r)]
+            words, none = ("store", "my words", "my words"), ("none", "", "")
+            assert kept == [none, words if scope == "conversation" else none, words]
+            assert [event.rating for event in thumbs(r)] == [-1, -1, -1]
 
     asyncio.run(talk())

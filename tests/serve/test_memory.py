@@ -1,5 +1,6 @@
 """What is remembered of people: bounded, by use, nothing twice, across replicas, and gone when they ask."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -61,6 +62,33 @@ def test_a_turn_under_way_brings_nobody_back(tmp_path: Path) -> None:
     store.forget("ada")
     assert store.add("ada", "I like apples.", "person", began) is None
     assert store.add("ada", "I like apples.", "person", 1 << 62), "who comes back is remembered again"
+
+
+def test_a_turn_under_way_brings_no_conversation_back(tmp_path: Path) -> None:
+    store, began, later = Memories(tmp_path), 1_000, 1 << 62
+    assert store.forget("ada", conversation="c1") == 0, "of which nothing was remembered yet"
+    again = Memories(tmp_path)
+    assert again.add("ada", "I like apples.", "person", began, "c1") is None
+    assert again.add("ada", "I like pears.", "person", began, "c2")
+    assert again.add("ada", "I like plums.", "person", later, "c1"), "who goes on is remembered again"
+    assert "c1" not in {
+        key for path in tmp_path.rglob("*.json") for key in json.loads(path.read_text())["forgotten"]
+    }
+
+
+def test_what_was_said_after_somebody_asked_to_be_forgotten_stays(tmp_path: Path) -> None:
+    store = Memories(tmp_path)
+    for at, text, talk in (
+        (10, "I like apples.", "c1"),
+        (30, "I like pears.", "c1"),
+        (30, "I like plums.", "c2"),
+    ):
+        assert store.add("ada", text, "person", at, talk)
+    assert store.forget("ada", conversation="c1", until=20) == 1
+    assert store.forget("ada", until=20) == 0
+    assert [m.text for m in store.of("ada")] == ["I like pears.", "I like plums."]
+    assert store.add("ada", "I like nuts.", "person", 20) is None
+    assert store.add("ada", "I like nuts.", "person", 21)
 
 
 def _fill(task: tuple[Path, int]) -> None:

@@ -18,7 +18,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from bb3x_ray.config import ChatConfig
-from tests.serve.served import Served, served
+from tests.serve.served import Served, everything, served
+from tests.tiny import make_tiny_model
 
 EXAMPLES = 12  # of each route and kind
 CHECKS = [
@@ -52,7 +53,9 @@ ROUTES = [
 @pytest.fixture(scope="module")
 def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     chat, root = ChatConfig(max_new_tokens=3), tmp_path_factory.mktemp("openapi")
-    with served(tiny_model, root, chat=chat, max_reply_tokens=4, requests_per_minute=0) as running:
+    limits = {"max_reply_tokens": 4, "requests_per_minute": 0}
+    other = make_tiny_model(tmp_path_factory.mktemp("other"), seed=1)
+    with served(tiny_model, root, beside=other, chat=chat, around=everything(root), **limits) as running:
         yield running
 
 

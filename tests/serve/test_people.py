@@ -121,6 +121,20 @@ def test_a_completion_is_fetched_and_deleted_by_its_person_alone(tiny_model: Pat
     asyncio.run(talk())
 
 
+def test_a_reply_that_a_stop_string_cut_is_fetched_as_it_was_answered(tiny_model: Path) -> None:
+    async def talk() -> None:
+        async with room(tiny_model) as r:
+            whole = await reply(r, "Hello", user="ada", store=True, seed=3)
+            text = whole["choices"][0]["message"]["content"]
+            cut = await reply(r, "Hello", user="ada", store=True, seed=3, stop=text[3:6])
+            assert cut["choices"][0]["finish_reason"] == "stop"
+            assert r.log.events[-1].finish_reason == "length", "the model did not end it"
+            got = (await get(r, f"/v1/chat/completions/{cut['id']}", "ada", None)).json()
+            assert got == {**cut, "usage": None, "created": got["created"]}
+
+    asyncio.run(talk())
+
+
 def test_memories_are_seen_and_deleted_by_their_person_alone(tiny_model: Path, tmp_path: Path) -> None:
     async def talk() -> None:
         memories = Memories(tmp_path)

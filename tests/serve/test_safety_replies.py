@@ -228,3 +228,22 @@ def test_damaged_data_files_are_told_in_a_sentence(tmp_path: Path) -> None:
         for reader in (CannedReplies, KindWords):
             with pytest.raises(UserError, match=r"replies\.json"):
                 reader(bad)
+
+
+def test_a_canned_reply_is_fetched_as_it_was_answered(tiny_model: Path) -> None:
+    async def talk() -> None:
+        async with room(tiny_model, parts=with_safety(WordDetector())) as r:
+            await fetched_again(r, await canned(r, "zounds, you idiot"))
+        async with room(tiny_model) as r:
+            break_model(r)
+            failed = await canned(r, "Hello", metadata={"apology": "true"})
+            assert failed["failed"] is True
+            await fetched_again(r, failed)
+
+    asyncio.run(talk())
+
+
+async def fetched_again(r: Room, answered: dict[str, object]) -> None:
+    got = await r.client.get(f"/v1/chat/completions/{answered['id']}", headers={"bb3x-user": "ada"})
+    assert got.status_code == 200
+    assert got.json() == {**answered, "usage": None, "created": got.json()["created"]}

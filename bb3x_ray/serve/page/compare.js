@@ -1,7 +1,9 @@
 // The blind comparison: two versions answer, a person chooses, then they learn which was which.
 import { ask, models } from "./api.js";
+import { Compared } from "./compared.js";
 import { composer } from "./composer.js";
 import { consent } from "./consent.js";
+import { openData } from "./data.js";
 import { button, element, wordsOf } from "./element.js";
 import { say, speak } from "./notice.js";
 import { PairOfReplies } from "./pair.js";
@@ -9,7 +11,7 @@ import { person } from "./person.js";
 
 const byId = (id) => document.getElementById(id);
 const [main, log, empty, section] = ["main", "log", "empty", "pair"].map(byId);
-let messages = [];
+let talk = new Compared();
 let running = null;
 let settle = () => {}; // what becomes of the pair on the page when the next message is sent
 
@@ -19,10 +21,10 @@ async function send(words) {
     say("Please agree first; nothing was sent.");
     return;
   }
-  showSharing();
   settle();
   settle = () => {};
-  messages.push({ role: "user", content: words });
+  talk.hear(words);
+  showSharing();
   log.append(turn("person", "You: ", words));
   empty.hidden = true;
   await compare();
@@ -37,9 +39,11 @@ async function compare() {
   composer.setBusy(true);
   main.scrollTop = main.scrollHeight;
   try {
-    const body = { messages, user: person.name, store: person.share };
+    const body = { messages: talk.messages, user: person.name, store: talk.share };
     answer = await (await ask("/v1/compare", { method: "POST", body, signal: here.signal })).json();
+    person.setProof(answer.id);
     if (running !== here) return;
+    talk.answered(answer);
     pair.show(answer.replies);
     speak(answer.replies.map(({ slot, content }) => `Reply ${slot.toUpperCase()}: ${content}`).join(" "));
     settle = () => goOn("neither", answer.replies);
@@ -72,7 +76,7 @@ function goOn(choice, replies) {
   section.hidden = true;
   if (choice === "neither") return;
   const { content } = replies.find((reply) => reply.slot === (choice === "both" ? "a" : choice));
-  messages.push({ role: "assistant", content });
+  talk.messages.push({ role: "assistant", content });
   log.append(turn("bot", "Reply: ", content.trim()));
 }
 
@@ -82,8 +86,8 @@ function failed(error) {
   else if (error.canRetry) retry(error.message, "failed");
   else if (error.status) {
     log.lastElementChild.remove();
-    composer.giveBack(messages.pop().content); // sent again as it is, it would be refused again
-    empty.hidden = messages.length > 0;
+    composer.giveBack(talk.messages.pop().content); // sent again as it is, it would be refused again
+    empty.hidden = !talk.isEmpty;
     say(error.message);
     if (error.code === "one_version") explain();
   } else throw error;
@@ -106,7 +110,7 @@ function retry(sentence, className) {
 function begin() {
   running?.abort();
   running = null;
-  messages = [];
+  talk = new Compared();
   settle = () => {};
   log.replaceChildren();
   section.hidden = true;
@@ -114,6 +118,7 @@ function begin() {
   composer.setBusy(false);
   say("");
   speak("A new conversation.");
+  showSharing();
   composer.focus();
 }
 
@@ -127,8 +132,9 @@ function explain() {
 }
 
 function showSharing() {
-  byId("sharing").textContent = person.share ? "on" : "off";
-  byId("kept").textContent = person.share ? "your words are kept with your choice." : "only your choice is kept.";
+  const share = talk.isEmpty ? person.share : talk.share;
+  byId("sharing").textContent = share ? "on" : "off";
+  byId("kept").textContent = share ? "your words are kept with your choice." : "only your choice is kept.";
 }
 
 composer.onSend = () => {
@@ -137,6 +143,9 @@ composer.onSend = () => {
 };
 byId("new").addEventListener("click", begin);
 composer.onStop = () => running?.abort();
+for (const opener of ["open-data", "change-sharing"]) {
+  byId(opener).addEventListener("click", () => openData({ talk: () => talk, begin, onChange: showSharing }));
+}
 models().then(({ versions }) => { if (new Set(versions).size < 2) explain(); }, (error) => say(error.message));
 showSharing();
 if (!person.agreed) consent().then(() => { showSharing(); composer.focus(); });

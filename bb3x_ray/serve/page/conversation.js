@@ -34,6 +34,11 @@ export class Conversation {
     return this.messages.pop()?.content ?? "";
   }
 
+  /** Whether the server lists it as this: its id is ours and a suffix. */
+  holds(conversation) {
+    return conversation.startsWith(`${this.id}.`);
+  }
+
   /** Nothing of it may teach from now on, nor what was said in it. Raises Refusal. */
   async unshare() {
     if (this.share && this.lastReply) {

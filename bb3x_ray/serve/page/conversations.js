@@ -43,7 +43,7 @@ export function conversations(tell, onDelete) {
   function entry(conversation) {
     const item = element("li", {}, element("div", {},
       wordsOf(titleOf(conversation)),
-      element("small", { textContent: `${dateOf(conversation)}, ${counted(conversation.messages.length)}` })));
+      element("small", { textContent: `${dateOf(conversation)}, ${counted(conversation)}` })));
     item.append(iconButton("bin", "Delete this conversation", () => remove(conversation, item)));
     return item;
   }
@@ -76,8 +76,9 @@ function titleOf(conversation) {
   return characters.length > LONGEST_TITLE ? `${characters.slice(0, LONGEST_TITLE).join("")}…` : words;
 }
 
-function counted(messages) {
-  return messages === 1 ? "1 message" : `${messages} messages`;
+function counted({ object, messages: { length } }) {
+  if (object === "comparison") return "a comparison";
+  return length === 1 ? "1 message" : `${length} messages`;
 }
 
 /** `created` in seconds since 1970. */

@@ -14,7 +14,7 @@ export function openData({ talk, begin, onChange }) {
   const dialog = makeDialog("Your data", "data",
     sharing(talk, tell, onChange),
     memories(tell),
-    conversations(tell, (id) => { if (id.startsWith(`${talk().id}.`)) begin(); }), // the server's id is ours and a suffix
+    conversations(tell, (id) => { if (talk().holds(id)) begin(); }),
     thisConversation(talk),
     everything(tell, begin),
     told);

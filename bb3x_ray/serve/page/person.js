@@ -14,7 +14,7 @@ export const person = {
   get share() {
     return read(SHARE) === "yes";
   },
-  /** A completion id that was written for this person, "" before the first reply. */
+  /** Id of a completion or comparison that was written for this person, "" before the first reply. */
   get proof() {
     return read(PROOF) ?? "";
   },
@@ -26,8 +26,8 @@ export const person = {
     write(SHARE, share ? "yes" : "no");
     dispatchEvent(new Event("bb3x-share"));
   },
-  setProof(completionId) {
-    write(PROOF, completionId);
+  setProof(id) {
+    write(PROOF, id);
   },
   /** What the server wants to see before it shows or deletes what it keeps of a person. */
   headers() {

@@ -23,7 +23,7 @@ export class Reply {
     const line = element("div", { className: "line" });
     if (part.failed) line.append(againButton(again)); // an apology: nothing to rate
     else if (part.canned) line.append(element("span", { className: "tag" }, icon("shield"), "safety reply"));
-    else line.append(thumbs(part, this.item, keepsWords), copier(part.text), againButton(again));
+    else line.append(thumbs(part, this.item, keepsWords), ...copier(part.text), againButton(again));
     if (part.version && !part.canned) line.append(element("span", { className: "tag", textContent: part.version, title: "The version that wrote this" }));
     this.item.append(line);
     if (part.canned && !part.failed) this.item.append(sensitive(part));
@@ -66,12 +66,14 @@ function againButton(again) {
   return made;
 }
 
+/** [a button]; [] where the browser lets no page copy, as over plain http. */
 function copier(text) {
-  return iconButton("copy", "Copy", () =>
+  if (!navigator.clipboard) return [];
+  return [iconButton("copy", "Copy", () =>
     navigator.clipboard.writeText(text.trim()).then(
       () => say("Copied."),
       () => say("The browser does not let this page copy."),
-    ));
+    ))];
 }
 
 function countDown(retry, seconds) {
