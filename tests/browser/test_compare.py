@@ -121,6 +121,7 @@ def test_who_only_compares_sees_downloads_and_deletes_what_they_said(visitor: Vi
     page = visitor.page
     ask(page, "my first words")
     page.keyboard.press("a")
+    expect(page.locator(".outcome")).to_be_visible()  # until it is told, the page takes no other message
     ask(page, "my second words")
     page.get_by_role("button", name="Your data").click()
     section = page.locator(".data section", has_text="Your conversations")
