@@ -1,9 +1,13 @@
 """What the reward model learns from, and what it does not."""
 
+from bb3x_ray.config import TrustConfig
 from bb3x_ray.reward.evidence import Evidence
 from bb3x_ray.reward.examples import examples_of
+from bb3x_ray.reward.fold_judge import EncoderFoldJudge
 from bb3x_ray.reward.reliability import Reliability
 from bb3x_ray.reward.signal_model import SignalModel
+from bb3x_ray.reward.trust import estimate_trust
+from tests.reward.make import LetterEncoder
 
 
 def evidence(number: int, **about: object) -> Evidence:
@@ -49,3 +53,8 @@ def test_reactions_teach_little_and_never_with_hindsight() -> None:
     _, reacted = examples_of([complained, rated], SignalModel(), Reliability(), (), 0)
     assert reacted.pair.after is None and reacted.pair.weight < 0.1 and reacted.label is None
     assert reacted.pair.label < 0.4
+
+
+def test_where_nobody_gave_a_thumb_there_is_nobody_to_distrust() -> None:
+    trust = estimate_trust([], EncoderFoldJudge(LetterEncoder(), []), TrustConfig())
+    assert (trust.trust, trust.distrusted) == ({}, frozenset())
