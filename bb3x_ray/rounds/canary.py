@@ -24,11 +24,10 @@ from bb3x_ray.registry import Promotion, Registry, Rollback, Trial
 from bb3x_ray.rounds.canary_evidence import SCORES, Began, LogEvidence
 from bb3x_ray.rounds.verdicts import verdict_of
 from bb3x_ray.schemas.canary import Canary
-from bb3x_ray.schemas.errors import UserError
+from bb3x_ray.schemas.errors import UserError, kind_and_place
 from bb3x_ray.schemas.learning import Verdict
 from bb3x_ray.serve.canary.judgement import Row, judge
 from bb3x_ray.serve.canary.plot import draw
-from bb3x_ray.serve.engines.lane import kind_and_place
 from bb3x_ray.storage import Storage, read_json, write_json
 
 log = logging.getLogger(__name__)

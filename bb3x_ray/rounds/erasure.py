@@ -6,6 +6,7 @@ they asked stays. Everything can be done again, so a kill in between loses nothi
 Model versions cannot forget: those whose lineage the person touched are listed.
 """
 
+import logging
 import shutil
 import threading
 import time
@@ -31,7 +32,7 @@ from bb3x_ray.data.tombstones import (
 from bb3x_ray.registry import Registry
 from bb3x_ray.rounds.ledger import only_run
 from bb3x_ray.rounds.server_key import KEY, server_key
-from bb3x_ray.schemas.errors import UserError
+from bb3x_ray.schemas.errors import UserError, kind_and_place
 from bb3x_ray.serve.completion_ids import Signer
 from bb3x_ray.serve.memory import MEMORY, Memories
 from bb3x_ray.storage import MANIFEST, Storage, read_json, write_json
@@ -39,6 +40,7 @@ from bb3x_ray.storage import MANIFEST, Storage, read_json, write_json
 # What a round makes of its slice: a round under way makes it anew.
 _FROM_CURATE = ("curate", "iterations", "train", "evaluate")
 EVERY_SECONDS = 60.0
+log = logging.getLogger(__name__)
 
 
 class ErasedMeanwhile(Exception):
@@ -127,6 +129,10 @@ def watch(
         except UserError as error:  # people are served all the same, and the next look may find it mended
             said = str(error) if str(error) != before else ""
             before = str(error)
+        # A watch that died of it would erase nobody any more.
+        except Exception as error:  # its words may hold what people wrote
+            log.warning("erasures were not carried out: %s", kind_and_place(error))
+            said = ""
         if said:
             say(said)
         stopped.wait(every_seconds)

@@ -1,12 +1,11 @@
 """One version of a model in memory, and the replies that it is writing."""
 
 import logging
-import traceback
 
 from bb3x_ray.language.chat_template import Turn, prompt_ids
 from bb3x_ray.language.generation import BatchGenerator, Decoding, Emitted, StreamText, generate
 from bb3x_ray.language.loading import ChatModel
-from bb3x_ray.schemas.errors import UserError
+from bb3x_ray.schemas.errors import UserError, kind_and_place
 from bb3x_ray.serve.engines.protocol import EngineFailed, PromptRefused, Stream
 
 log = logging.getLogger(__name__)
@@ -96,11 +95,3 @@ class Lane:
     def _drop(self, stream: Stream) -> None:
         self._generator.cancel(id(stream))
         del self._writing[id(stream)]
-
-
-def kind_and_place(error: Exception) -> str:
-    """Of an error, without its message, which may hold a person's words (law 10)."""
-    frames = traceback.extract_tb(error.__traceback__)
-    if not frames:
-        return type(error).__name__
-    return f"{type(error).__name__} at {frames[-1].filename}:{frames[-1].lineno}"

@@ -12,8 +12,7 @@ from transformers import ContinuousBatchingConfig, GenerationConfig
 from bb3x_ray.language.chat_template import Turn, prompt_ids
 from bb3x_ray.language.generation import Decoding, StreamText
 from bb3x_ray.language.loading import ChatModel
-from bb3x_ray.schemas.errors import UserError
-from bb3x_ray.serve.engines.lane import kind_and_place
+from bb3x_ray.schemas.errors import UserError, kind_and_place
 from bb3x_ray.serve.engines.protocol import EngineFailed, PromptRefused, Stream
 
 log = logging.getLogger(__name__)

@@ -24,9 +24,8 @@ from bb3x_ray.language.chat_template import Turn, end_of_turn_id, prompt_ids
 from bb3x_ray.language.generation import Decoding
 from bb3x_ray.language.loading import load_tokenizer, require_weights
 from bb3x_ray.language.weights import WeightFiles
-from bb3x_ray.schemas.errors import UserError
+from bb3x_ray.schemas.errors import UserError, kind_and_place
 from bb3x_ray.serve.engines.held import Held
-from bb3x_ray.serve.engines.lane import kind_and_place
 from bb3x_ray.serve.engines.protocol import Busy, EngineFailed, PromptRefused, Stream
 
 log = logging.getLogger(__name__)
